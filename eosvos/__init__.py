@@ -1,0 +1,3 @@
+"""eosvos: one-shot video object segmentation by learning how to fine-tune."""
+
+__version__ = "0.1.0"
