@@ -1,0 +1,144 @@
+"""Predictor: a video and its first masks in, a label map for every frame out."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from eosvos.data.sequence import VideoSequence
+from eosvos.errors import UserError
+from eosvos.inference.finetune import Adapter, FinetuneConfig
+from eosvos.inference.merge import ANNOTATED, merge_objects
+from eosvos.inference.propagate import ObjectTrack
+
+
+@dataclass
+class Timing:
+    """Seconds spent on a sequence: in adaptations (first frame and online, of all objects) and in propagated frames."""
+
+    adaptation_seconds: float = 0.0
+    adaptations: int = 0
+    propagation_seconds: float = 0.0
+    frames: int = 0
+
+    @property
+    def seconds_per_adaptation(self) -> float:
+        """Seconds of one adaptation of one object, on average; 0 if there was none."""
+        return self.adaptation_seconds / max(self.adaptations, 1)
+
+    @property
+    def seconds_per_frame(self) -> float:
+        """Seconds of one propagated frame, all objects together, on average; 0 if there was none."""
+        return self.propagation_seconds / max(self.frames, 1)
+
+
+class Predictor:
+    """Segments the objects of a video from the frame in which each is first annotated (method, section 7).
+
+    adapter: a learner; it is not changed. seed: with the sequence's name, fixes everything that is drawn at random.
+    Objects advance in lockstep, each with its own adapted segmenter, and do not influence one another.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        finetune: FinetuneConfig,
+        seed: int = 0,
+        device: str | torch.device | None = None,
+    ) -> None:
+        self.adapter = adapter
+        self.finetune = finetune
+        self.seed = seed
+        self.device = torch.device(device) if device else next(adapter.segmenter.parameters()).device
+        self.timing = Timing()
+
+    @classmethod
+    def from_checkpoint(
+        cls, path: str | Path, finetune: FinetuneConfig | None = None, device: str | torch.device = "cpu"
+    ) -> "Predictor":
+        """A predictor from a checkpoint of `train.py`, which brings its network and its fine-tuning settings along.
+
+        Raises UserError if the file is missing or is no such checkpoint.
+        """
+        # Composition knows all layers, so that this one need not; only this convenience reaches up to it.
+        from eosvos.run.checkpoint import load_checkpoint
+
+        loaded = load_checkpoint(Path(path), device)
+        return cls(loaded.learner, finetune or loaded.finetune, device=device)
+
+    def segment(self, sequence: VideoSequence) -> Iterator[tuple[str, Tensor]]:
+        """Yield (frame name, label map uint8 [H, W] on the CPU) for every frame in order.
+
+        Frames before the first annotation are background; an annotated frame shows its annotation. Holds a few frames at a
+        time, whatever the sequence's length. Raises UserError if no object is annotated in any frame.
+        """
+        if not sequence.object_ids:
+            raise UserError(f"sequence {sequence.name}: no mask shows an object to segment")
+        self.timing = Timing()
+        firsts = {object_id: sequence.first_frame(object_id) for object_id in sequence.object_ids}
+        tracks: dict[int, ObjectTrack] = {}
+        frame = 0
+        while frame < sequence.num_frames:
+            self._adapt_online(tracks, frame)
+            stop = self._chunk_end(sequence, firsts, tracks, frame)
+            images = torch.stack([self._image(sequence, t) for t in range(frame, stop)])
+            probabilities = self._advance(tracks, images, frame)
+            for object_id in [o for o, first in firsts.items() if first == frame]:
+                tracks[object_id], probabilities[object_id] = self._start(
+                    sequence, object_id, images[0], frame
+                )
+            for t in range(frame, stop):
+                of_frame = {object_id: p[t - frame] for object_id, p in probabilities.items()}
+                yield sequence.frame_names[t], merge_objects(of_frame, sequence.size)
+            frame = stop
+
+    def _image(self, sequence: VideoSequence, frame: int) -> Tensor:
+        return sequence.image(frame).to(self.device).float() / 255
+
+    def _chunk_end(
+        self, sequence: VideoSequence, firsts: dict[int, int], tracks: dict[int, ObjectTrack], frame: int
+    ) -> int:
+        """The frames up to this one share all weights: no object appears and none adapts among them."""
+        if frame in firsts.values():
+            return frame + 1
+        ends = [frame + self.finetune.lookahead, sequence.num_frames]
+        ends += [first for first in firsts.values() if first > frame]
+        ends += [
+            frame + n for track in tracks.values() if (n := track.frames_until_adaptation(frame)) is not None
+        ]
+        return min(ends)
+
+    def _start(
+        self, sequence: VideoSequence, object_id: int, image: Tensor, frame: int
+    ) -> tuple[ObjectTrack, Tensor]:
+        labels = sequence.mask(frame)
+        assert labels is not None, "first_frame names an annotated frame"
+        labels = labels.to(self.device)
+        mask = torch.where(labels == 255, 255, (labels == object_id).to(torch.uint8)).to(torch.uint8)
+        started = time.perf_counter()
+        seed = (self.seed, sequence.name, object_id)
+        track = ObjectTrack(self.adapter, self.finetune, image, mask, frame, seed)
+        self._count_adaptation(started)
+        return track, (mask == 1).float()[None] * ANNOTATED
+
+    def _adapt_online(self, tracks: dict[int, ObjectTrack], frame: int) -> None:
+        for track in tracks.values():
+            if track.adaptation_due(frame):
+                started = time.perf_counter()
+                track.adapt_online(frame)
+                self._count_adaptation(started)
+
+    def _count_adaptation(self, started: float) -> None:
+        self.timing.adaptation_seconds += time.perf_counter() - started
+        self.timing.adaptations += 1
+
+    def _advance(self, tracks: dict[int, ObjectTrack], images: Tensor, frame: int) -> dict[int, Tensor]:
+        started = time.perf_counter()
+        probabilities = {object_id: track.advance(images, frame) for object_id, track in tracks.items()}
+        if tracks:
+            self.timing.propagation_seconds += time.perf_counter() - started
+            self.timing.frames += len(images)
+        return probabilities

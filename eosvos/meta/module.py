@@ -1,0 +1,154 @@
+"""MetaModule: the meta-training loop (method, section 6)."""
+
+import time
+from collections.abc import Callable, Sequence
+from itertools import repeat
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from eosvos.data.sequence import VideoSequence
+from eosvos.data.tasks import Task
+from eosvos.errors import UserError
+from eosvos.meta.learner import MetaGradient, MetaLearner
+from eosvos.meta.outer import OuterConfig, all_reduce_sum, build_optimizer, build_schedule, clip_groups
+from eosvos.seeding import isolated_rng
+
+Evaluate = Callable[[MetaLearner, VideoSequence], Sequence[tuple[float, float]]]
+"""Segments a sequence from its first masks: (J, F) of every object, each in 0..1."""
+
+
+class MetaModule(pl.LightningModule):
+    """Meta-trains a learner: a training batch is this process's share of a meta batch, a validation batch one sequence.
+
+    Every process adapts to its own tasks; the sums of their meta-gradients and the number of finite tasks travel in one
+    all-reduce per iteration, so that any number of processes takes the same step. DDP's reducer is not involved.
+
+    query_weights: one weight per inner step, see `MetaLearner.meta_gradient`.
+    max_failures: meta iterations in a row without a single finite task after which the run stops with a UserError.
+    """
+
+    def __init__(
+        self,
+        learner: MetaLearner,
+        outer: OuterConfig,
+        iterations: int,
+        query_weights: Sequence[float],
+        truncate_every: int | None = None,
+        seed: int = 0,
+        max_failures: int = 10,
+        evaluate: Evaluate | None = None,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.learner = learner
+        self.outer = outer
+        self.iterations = iterations
+        self.query_weights = tuple(query_weights)
+        self.truncate_every = truncate_every
+        self.seed = seed
+        self.max_failures = max_failures
+        self.evaluate = evaluate
+        self.iteration = 0
+        self.failures = 0
+        self._scores: list[tuple[float, float]] = []
+
+    def configure_optimizers(self) -> Any:
+        """One optimiser with groups, and the schedule of its rates per meta iteration."""
+        optimizer = build_optimizer(self.learner, self.outer)
+        return [optimizer], [build_schedule(optimizer, self.outer.cosine_to, self.iterations)]
+
+    def training_step(self, tasks: list[Task], batch_idx: int) -> None:
+        """One meta iteration: adapt to each task, average the meta-gradients of the finite ones, take an outer step."""
+        started = time.perf_counter()
+        parameters = self.learner.meta_parameters()
+        sums = [torch.zeros_like(p) for p in parameters] + [torch.zeros(4, device=self.device)]
+        for task in tasks:
+            result = self._meta_gradient(task)
+            if result is None:
+                continue
+            losses = torch.stack([result.query_loss, result.support_loss_first, result.support_loss_last])
+            contribution = [*result.gradients, torch.cat([losses, losses.new_ones(1)])]
+            torch._foreach_add_(sums, contribution)
+        *gradients, (query, first, last, finite) = all_reduce_sum(sums)
+        if self._step(parameters, gradients, int(finite)):
+            names = ("meta/query_loss", "meta/support_loss_first", "meta/support_loss_last")
+            losses_by_name = {
+                name: (v / finite).item() for name, v in zip(names, (query, first, last), strict=True)
+            }
+            self._log_iteration(losses_by_name, time.perf_counter() - started)
+        self.iteration += 1
+
+    def _meta_gradient(self, task: Task) -> MetaGradient | None:
+        support = repeat((task.support_images, task.support_masks), len(self.query_weights))
+        query = [
+            (image[None], mask[None]) for image, mask in zip(task.query_images, task.query_masks, strict=True)
+        ]
+        with isolated_rng(self.seed, "adapt", task.iteration, task.slot):
+            result = self.learner.meta_gradient(support, query, self.query_weights, self.truncate_every)
+        if result.is_finite():
+            return result
+        print(
+            f"iteration {task.iteration}: task {task.name} has a loss that is not finite and is left out",
+            flush=True,
+        )
+        return None
+
+    def _step(self, parameters: list[torch.nn.Parameter], gradients: Sequence[Tensor], finite: int) -> bool:
+        optimizer = cast(Optimizer, self.optimizers())
+        self.failures = 0 if finite else self.failures + 1
+        if self.failures >= self.max_failures:
+            raise UserError(
+                f"no task had a finite loss in {self.failures} meta iterations in a row (the last is {self.iteration}): "
+                "lower meta.rates.init, meta.rates.max or meta.outer.weights.lr, or set meta.outer.clip"
+            )
+        if finite:
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient / finite
+            clip_groups(self.learner, self.outer.clip)
+            optimizer.step()
+            optimizer.zero_grad()
+            self.learner.clamp_rates()
+        cast(LambdaLR, self.lr_schedulers()).step()
+        return finite > 0
+
+    def _log_iteration(self, losses: dict[str, float], seconds: float) -> None:
+        self.log("loss", losses["meta/query_loss"], prog_bar=True, logger=False)
+        if self.iteration % self.trainer.log_every_n_steps == 0:
+            self._write({**losses, **self.learner.rate_statistics(), "meta/seconds": seconds})
+
+    def _write(self, metrics: dict[str, float]) -> None:
+        # Lightning's own step counts optimiser steps, which stand still when no task was finite.
+        for logger in self.loggers:
+            logger.log_metrics(metrics, step=self.iteration)
+
+    def validation_step(self, sequence: VideoSequence | None, batch_idx: int) -> None:
+        """Segment one sequence (None: this process has fewer than the others) and keep its scores."""
+        if sequence is not None and self.evaluate is not None:
+            self._scores.extend(self.evaluate(self.learner, sequence))
+
+    def on_validation_epoch_end(self) -> None:
+        """Average J and F over the objects of all processes' sequences, each counted once."""
+        scores = torch.tensor(self._scores, dtype=torch.float64).reshape(-1, 2)
+        self._scores = []
+        [total] = all_reduce_sum(
+            [torch.cat([scores.sum(0), torch.tensor([float(len(scores))])]).to(self.device)]
+        )
+        if total[2] == 0:
+            return
+        j, f = (total[:2] / total[2]).tolist()
+        metrics = {"val/J": j, "val/F": f, "val/J&F": (j + f) / 2}
+        self.log_dict(metrics, prog_bar=True, logger=False)
+        self._write(metrics)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the meta iteration, which Lightning does not know."""
+        checkpoint["iteration"] = self.iteration
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the meta iteration back."""
+        self.iteration = checkpoint["iteration"]

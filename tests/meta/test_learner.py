@@ -1,0 +1,278 @@
+"""The inner loop and its meta-gradient against the published system's numbers and the closed form."""
+
+import copy
+from itertools import repeat
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from eosvos.errors import UserError
+from eosvos.meta.learner import MetaLearner, total_loss
+from eosvos.meta.learning_rates import RateConfig
+from eosvos.models.segmenter import Features, Prediction, Segmenter
+
+NAMES = ("0.weight", "0.bias", "2.weight", "2.bias")
+
+
+class TinySegmenter(Segmenter):
+    """The network of goldens/meta: its loss is the mean squared error of its output, or dice on it."""
+
+    second_order_everywhere = True
+
+    def __init__(self, dice: bool = False) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 1, 3)).double()
+        self.dice = dice
+
+    def losses(self, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
+        output = self.backbone(images)
+        if self.dice:
+            p = output.sigmoid()
+            return {"dice": 1 - (2 * (p * masks).sum() + 1) / (p.sum() + masks.sum() + 1)}
+        return {"mse": ((output - masks) ** 2).mean()}
+
+    def features(self, images: Tensor) -> Features:
+        raise NotImplementedError
+
+    def segment(
+        self, features: Features, index: int, prior: Tensor | None = None, search: bool = False
+    ) -> Prediction:
+        raise NotImplementedError
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        return list(self.backbone[2].parameters())
+
+
+@pytest.fixture(scope="module")
+def golden(shared) -> dict[str, Tensor]:
+    with np.load(shared / "goldens" / "meta" / "meta_optimizer.npz") as file:
+        return {key: torch.from_numpy(np.asarray(file[key])) for key in file}
+
+
+def golden_learner(
+    golden: dict[str, Tensor], level: str, log: bool, order: str, dice: bool = False
+) -> MetaLearner:
+    segmenter = TinySegmenter(dice)
+    segmenter.backbone.load_state_dict({name: golden[f"w0/{name}"] for name in NAMES})
+    learner = MetaLearner(segmenter, RateConfig(level=level, log=log, init=0.1), order=order)
+    for i, (name, rate) in enumerate(learner.named_rates()):
+        short = name.removeprefix("backbone.")
+        value = {
+            "neuron": lambda short=short: golden[f"lr/NEURON/{short}"],
+            "param": lambda short=short: golden[f"lr/PARAM/{short}"],
+            "tensor": lambda i=i: golden["lr/TENSOR"][i, 0],
+            "single": lambda: golden["lr/SINGLE"][0, 0],
+        }[level]()
+        rate.value.data.copy_(value.log() if log else value)
+    return learner
+
+
+CASES = [
+    ("neuron_first", [0, 1], 2),
+    ("neuron_first_dice", [0, 1], 2),
+    ("neuron_log", [0, 1], 2),
+    ("neuron_log_second", [0, 1], 2),
+    ("neuron_multistep", [0.3, 0.7], 2),
+    ("neuron_onestep", [1], 1),
+    ("neuron_second", [0, 1], 2),
+    ("param_first", [0, 1], 2),
+    ("param_second", [0, 1], 2),
+    ("single_first", [0, 1], 2),
+    ("single_log", [0, 1], 2),
+    ("single_second", [0, 1], 2),
+    ("tensor_log", [0, 1], 2),
+    ("tensor_second", [0, 1], 2),
+]
+
+
+@pytest.mark.parametrize(("case", "query_weights", "steps"), CASES, ids=[case[0] for case in CASES])
+def test_meta_gradient_equals_the_published_systems(golden, case, query_weights, steps):
+    level, *kind = case.split("_")
+    learner = golden_learner(
+        golden, level, "log" in kind, "full" if "second" in kind else "first", "dice" in kind
+    )
+    batches = [(golden["inner_x"][k], golden["inner_y"][k]) for k in range(steps)]
+    query = [(golden["meta_x"], golden["meta_y"])]
+
+    adapted = learner.adapt(batches, differentiable=True)
+    result = learner.meta_gradient(batches, query, query_weights)
+
+    for name, weight in zip(NAMES, adapted.parameters(), strict=True):
+        torch.testing.assert_close(weight.detach(), golden[f"{case}/p/{name}"], rtol=1e-10, atol=1e-12)
+    weights = result.gradients[: len(NAMES)]
+    for name, gradient in zip(NAMES, weights, strict=True):
+        torch.testing.assert_close(gradient, golden[f"{case}/ginit/{name}"], rtol=1e-8, atol=1e-10)
+    rates = result.gradients[len(NAMES) :]
+    if level in ("neuron", "param"):
+        expected = [golden[f"{case}/glr/{name}"] for name in NAMES]
+    else:
+        expected = list(golden[f"{case}/glr"].reshape(-1))
+    assert len(rates) == len(expected)
+    for gradient, value in zip(rates, expected, strict=True):
+        torch.testing.assert_close(gradient.reshape(value.shape), value, rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(result.query_loss, golden[f"{case}/meta_losses"].sum())
+    assert torch.isclose(result.support_loss_first, golden[f"{case}/inner_losses"][0])
+
+
+def random_batches(steps: int, generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
+    draw = lambda *shape: torch.rand(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
+    return [(draw(2, 3, 10, 10), draw(2, 1, 6, 6)) for _ in range(steps)]
+
+
+@pytest.fixture
+def learner() -> MetaLearner:
+    torch.manual_seed(0)
+    return MetaLearner(TinySegmenter(), RateConfig(level="neuron", init=0.05))
+
+
+@pytest.mark.parametrize("order", ["first", "heads", "full"])
+def test_second_order_gradients_equal_finite_differences(order):
+    """With `full`, of all weights; with `heads`, of the head's weights; first order differs from both."""
+    torch.manual_seed(0)
+    learner = MetaLearner(TinySegmenter(), RateConfig(level="neuron", init=0.2), order=order)
+    generator = torch.Generator().manual_seed(1)
+    batches, query = random_batches(3, generator), random_batches(1, generator)
+    result = learner.meta_gradient(batches, query, [0, 0, 1])
+    direction = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in learner.meta_parameters()]
+
+    def query_loss(step: float) -> float:
+        moved = copy.deepcopy(learner)
+        for p, d in zip(moved.meta_parameters(), direction, strict=True):
+            p.data += step * d
+        return moved.meta_gradient(batches, query, [0, 0, 1]).query_loss.item()
+
+    analytic = sum((g * d).sum().item() for g, d in zip(result.gradients, direction, strict=True))
+    numeric = (query_loss(1e-6) - query_loss(-1e-6)) / 2e-6
+    if order == "full":
+        assert analytic == pytest.approx(numeric, rel=1e-6)
+    else:
+        assert analytic != pytest.approx(numeric, rel=1e-3)
+
+
+def test_heads_order_is_full_order_with_the_other_gradients_held_constant():
+    """One step: the head's mixed second derivatives reach the encoder's initial weights, the encoder's own do not."""
+    torch.manual_seed(0)
+    learner = MetaLearner(TinySegmenter(), RateConfig(level="single", init=0.2), order="heads")
+    generator = torch.Generator().manual_seed(1)
+    [batch], [query] = random_batches(1, generator), random_batches(1, generator)
+    result = learner.meta_gradient([batch], [query], [1])
+
+    weights = [p.detach().clone().requires_grad_() for p in learner.weights()]
+    call = lambda ps, x: torch.func.functional_call(
+        learner.segmenter.backbone, dict(zip(NAMES, ps, strict=True)), x
+    )
+    gradients = torch.autograd.grad(
+        ((call(weights, batch[0]) - batch[1]) ** 2).mean(), weights, create_graph=True
+    )
+    constant = [g.detach() for g in gradients[:2]]
+    adapted = [p - 0.2 * g for p, g in zip(weights, [*constant, *gradients[2:]], strict=True)]
+    expected = torch.autograd.grad(((call(adapted, query[0]) - query[1]) ** 2).mean(), weights)
+    for gradient, value in zip(result.gradients, expected, strict=False):
+        torch.testing.assert_close(gradient, value)
+
+
+def test_meta_gradient_of_first_order_has_its_closed_form(learner):
+    generator = torch.Generator().manual_seed(1)
+    batches, query = random_batches(4, generator), random_batches(2, generator)
+    result = learner.meta_gradient(batches, query, [0, 0, 0, 1])
+    start = [p.detach() for p in learner.weights()]
+    adapted = learner.adapt(batches)
+    loss = sum(total_loss(adapted, *batch) for batch in query)
+    v = torch.autograd.grad(loss, list(adapted.parameters()))
+    n = len(v)
+    for i, rate in enumerate(learner.rates()):
+        torch.testing.assert_close(result.gradients[i], v[i])
+        summed = (start[i] - list(adapted.parameters())[i]) / rate
+        per_value = -(v[i] * summed)
+        dims = [d for d in range(per_value.dim()) if rate.shape[d] == 1 != per_value.shape[d]]
+        expected = per_value.sum(dims, keepdim=True) if dims else per_value
+        torch.testing.assert_close(result.gradients[n + i], expected)
+
+
+def test_truncation_reaches_the_rates_in_every_segment(learner):
+    generator = torch.Generator().manual_seed(1)
+    batches, query = random_batches(4, generator), random_batches(1, generator)
+    n = len(learner.weights())
+    truncated = learner.meta_gradient(batches, query, [0, 1, 0, 1], truncate_every=2)
+    first_segment = learner.meta_gradient(batches[:2], query, [0, 1])
+    for gradient, expected in zip(truncated.gradients[:n], first_segment.gradients[:n], strict=True):
+        torch.testing.assert_close(gradient, expected)
+    halfway = learner.adapt(batches[:2])
+    second = MetaLearner(halfway, learner.rate_config)
+    for mine, its in zip(second.rates(), learner.rates(), strict=True):
+        mine.data.copy_(its.data)
+    second_segment = second.meta_gradient(batches[2:], query, [0, 1])
+    for i in range(n, 2 * n):
+        expected = first_segment.gradients[i] + second_segment.gradients[i]
+        torch.testing.assert_close(truncated.gradients[i], expected)
+
+
+def test_adaptation_is_the_same_with_and_without_a_graph_and_leaves_the_learner_alone(learner):
+    before = copy.deepcopy(learner.state_dict())
+    batches = random_batches(3, torch.Generator().manual_seed(2))
+    with_graph, without = learner.adapt(batches, differentiable=True), learner.adapt(batches)
+    for a, b in zip(with_graph.parameters(), without.parameters(), strict=True):
+        assert a.grad_fn is not None
+        assert b.is_leaf
+        torch.testing.assert_close(a.detach(), b.detach(), rtol=0, atol=0)
+    for name, value in learner.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
+def test_adaptation_goes_on_from_where_another_ended(learner):
+    batches = random_batches(4, torch.Generator().manual_seed(2))
+    halfway = learner.adapt(batches[:2])
+    kept = [p.detach().clone() for p in halfway.parameters()]
+    resumed, whole = learner.adapt(batches[2:], start=halfway), learner.adapt(batches)
+    for a, b in zip(resumed.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    for a, b in zip(halfway.parameters(), kept, strict=True):
+        torch.testing.assert_close(a.detach(), b, rtol=0, atol=0)
+
+
+def test_adaptation_works_under_no_grad_as_lightning_validates(learner):
+    with torch.no_grad():
+        adapted = learner.adapt(random_batches(1, torch.Generator()))
+    assert not torch.equal(next(adapted.parameters()), next(learner.segmenter.parameters()))
+
+
+def test_a_hand_set_rate_is_plain_gradient_descent(learner):
+    batches = random_batches(2, torch.Generator().manual_seed(3))
+    adapted = learner.with_rate(0.1).adapt(batches)
+    plain = copy.deepcopy(learner.segmenter)
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.1)
+    for images, masks in batches:
+        optimizer.zero_grad()
+        total_loss(plain, images, masks).backward()
+        optimizer.step()
+    for a, b in zip(adapted.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a.detach(), b.detach())
+
+
+def test_a_frozen_encoder_has_neither_rates_nor_updates():
+    segmenter = TinySegmenter()
+    segmenter.head = nn.Conv2d(1, 1, 1).double()
+    segmenter.losses = lambda images, masks: {
+        "mse": ((segmenter.head(segmenter.backbone(images)) - masks) ** 2).mean()
+    }
+    learner = MetaLearner(segmenter, RateConfig(init=0.1), train_encoder=False)
+    assert [name for name, _ in learner.named_rates()] == ["head.weight", "head.bias"]
+    assert len(learner.weights()) == 2
+
+
+def test_memory_does_not_grow_with_the_number_of_steps(learner):
+    """The adapted weights hold no graph, so nothing of an earlier step is reachable from a later one."""
+    batch = random_batches(1, torch.Generator())[0]
+    for step in learner.steps(repeat(batch, 3), differentiable=False):
+        assert all(p.grad_fn is None and p.requires_grad for p in step.segmenter.parameters())
+        assert step.loss.grad_fn is None
+
+
+def test_full_second_order_is_refused_where_it_cannot_work():
+    class Detector(TinySegmenter):
+        second_order_everywhere = False
+
+    with pytest.raises(UserError, match=r"RoIAlign.*meta\.order=heads"):
+        MetaLearner(Detector(), order="full")
