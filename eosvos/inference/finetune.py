@@ -26,7 +26,9 @@ class Adapter(Protocol):
     def adapt(
         self, batches: Iterable[Batch], differentiable: bool = False, start: Segmenter | None = None
     ) -> Segmenter:
-        """The segmenter after one step per batch, images [B, 3, H, W] and masks [B, H, W]; the start stays as it is."""
+        """The segmenter after one step per batch, images [B, 3, H, W] and masks [B, H, W]; the start stays as
+        it is.
+        """
         ...
 
 
@@ -34,9 +36,10 @@ class Adapter(Protocol):
 class OnlineConfig:
     """Adaptation to the model's own predictions while the video goes by.
 
-    every: frames between two adaptations. steps: inner steps of each. batch: the annotated frame and batch - 1 frames of the
-    last segment whose mask is not empty, its `latest` or `oldest` ones. reset: what each starts from, the weights after
-    the first frame (`first_step`), the meta-learned ones (`full`), or the current ones (`none`).
+    every: frames between two adaptations. steps: inner steps of each. batch: the annotated frame and batch -
+    1 frames of the last segment whose mask is not empty, its `latest` or `oldest` ones. reset: what each
+    starts from, the weights after the first frame (`first_step`), the meta-learned ones (`full`), or the
+    current ones (`none`).
     """
 
     every: int = 5
@@ -50,8 +53,9 @@ class OnlineConfig:
 class FinetuneConfig:
     """How an object's segmenter is made from its annotated frame and kept up to date.
 
-    steps: inner steps on the annotated frame. batch: copies of it in each step. augment: draw each copy anew (flip, rotation,
-    scale). lookahead: frames whose features are computed at once. online: adaptation as the video goes by, or None.
+    steps: inner steps on the annotated frame. batch: copies of it in each step. augment: draw each copy anew
+    (flip, rotation, scale). lookahead: frames whose features are computed at once. online: adaptation as the
+    video goes by, or None.
     """
 
     steps: int = 10
@@ -66,8 +70,8 @@ def first_frame_batches(
 ) -> Iterator[Batch]:
     """The batches of fine-tuning on one annotated frame, `config.steps` of them.
 
-    image: float [3, H, W] in 0..1; mask: uint8 [H, W] of 0, 1, 255. Without augmentation all batches are the same. The
-    augmentations are a pure function of `seed`.
+    image: float [3, H, W] in 0..1; mask: uint8 [H, W] of 0, 1, 255. Without augmentation all batches are the
+    same. The augmentations are a pure function of `seed`.
     """
     generator = torch.Generator().manual_seed(derive_seed(*seed, "augment"))
     for _ in range(config.steps):

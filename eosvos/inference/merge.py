@@ -12,10 +12,11 @@ ANNOTATED = 2.0
 
 
 def merge_objects(probabilities: Mapping[int, Tensor], size: tuple[int, int]) -> Tensor:
-    """Give every pixel to its most probable object; background where none reaches one half (method, section 7).
+    """Give every pixel to its most probable object; background where none reaches one half (method, section
+    7).
 
-    probabilities: float [H, W] by object id. Returns uint8 [H, W] of object ids, 0 for the background. Of equally probable
-    objects the first wins.
+    probabilities: float [H, W] by object id. Returns uint8 [H, W] of object ids, 0 for the background. Of
+    equally probable objects the first wins.
     """
     if not probabilities:
         return torch.zeros(size, dtype=torch.uint8)

@@ -17,7 +17,9 @@ from eosvos.inference.propagate import ObjectTrack
 
 @dataclass
 class Timing:
-    """Seconds spent on a sequence: in adaptations (first frame and online, of all objects) and in propagated frames."""
+    """Seconds spent on a sequence: in adaptations (first frame and online, of all objects) and in propagated
+    frames.
+    """
 
     adaptation_seconds: float = 0.0
     adaptations: int = 0
@@ -38,8 +40,9 @@ class Timing:
 class Predictor:
     """Segments the objects of a video from the frame in which each is first annotated (method, section 7).
 
-    adapter: a learner; it is not changed. seed: with the sequence's name, fixes everything that is drawn at random.
-    Objects advance in lockstep, each with its own adapted segmenter, and do not influence one another.
+    adapter: a learner; it is not changed. seed: with the sequence's name, fixes everything that is drawn at
+    random. Objects advance in lockstep, each with its own adapted segmenter, and do not influence one
+    another.
     """
 
     def __init__(
@@ -59,7 +62,8 @@ class Predictor:
     def from_checkpoint(
         cls, path: str | Path, finetune: FinetuneConfig | None = None, device: str | torch.device = "cpu"
     ) -> "Predictor":
-        """A predictor from a checkpoint of `train.py`, which brings its network and its fine-tuning settings along.
+        """A predictor from a checkpoint of `train.py`, which brings its network and its fine-tuning settings
+        along.
 
         Raises UserError if the file is missing or is no such checkpoint.
         """
@@ -72,8 +76,9 @@ class Predictor:
     def segment(self, sequence: VideoSequence) -> Iterator[tuple[str, Tensor]]:
         """Yield (frame name, label map uint8 [H, W] on the CPU) for every frame in order.
 
-        Frames before the first annotation are background; an annotated frame shows its annotation. Holds a few frames at a
-        time, whatever the sequence's length. Raises UserError if no object is annotated in any frame.
+        Frames before the first annotation are background; an annotated frame shows its annotation. Holds a
+        few frames at a time, whatever the sequence's length. Raises UserError if no object is annotated in
+        any frame.
         """
         if not sequence.object_ids:
             raise UserError(f"sequence {sequence.name}: no mask shows an object to segment")

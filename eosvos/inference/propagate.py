@@ -15,7 +15,9 @@ THRESHOLD = 0.5
 
 
 def mask_box(mask: Tensor) -> Tensor | None:
-    """The tight box float [4] (xmin, ymin, xmax, ymax; exclusive maximum) of a bool mask [H, W], or None if it is empty."""
+    """The tight box float [4] (xmin, ymin, xmax, ymax; exclusive maximum) of a bool mask [H, W], or None if
+    it is empty.
+    """
     rows, columns = mask.any(dim=1).nonzero(), mask.any(dim=0).nonzero()
     if len(rows) == 0:
         return None
@@ -23,10 +25,12 @@ def mask_box(mask: Tensor) -> Tensor | None:
 
 
 class ObjectTrack:
-    """The state of one object: adapted on its annotated frame at once, then advanced by `advance`, in the order of the frames.
+    """The state of one object: adapted on its annotated frame at once, then advanced by `advance`, in the
+    order of the frames.
 
-    image: float [3, H, W] in 0..1; mask: uint8 [H, W] of 0, 1, 255, the annotation in frame number `first`. Everything that is
-    drawn at random is a pure function of `seed` and the frame number, whatever else is segmented beside it.
+    image: float [3, H, W] in 0..1; mask: uint8 [H, W] of 0, 1, 255, the annotation in frame number `first`.
+    Everything that is drawn at random is a pure function of `seed` and the frame number, whatever else is
+    segmented beside it.
     """
 
     def __init__(
@@ -85,7 +89,9 @@ class ObjectTrack:
         return prediction.probability
 
     def adapt_online(self, frame: int) -> None:
-        """Adapt to the annotated frame and to the predictions of the segment that ends before frame number `frame`."""
+        """Adapt to the annotated frame and to the predictions of the segment that ends before frame number
+        `frame`.
+        """
         online = self._config.online
         if online is None:
             return

@@ -1,4 +1,6 @@
-"""MetaLearner: initial weights and learning rates, and the one inner loop of training, validation, test and demo."""
+"""MetaLearner: initial weights and learning rates, and the one inner loop of training, validation, test and
+demo.
+"""
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +17,9 @@ from eosvos.meta.learning_rates import HeadsSecondOrderUpdate, Rate, RateConfig,
 from eosvos.models.segmenter import Segmenter
 
 Batch = tuple[Tensor, Tensor]
-"""Images float [B, 3, H, W] in 0..1 and masks uint8 [B, H, W] of 0, 1, 255 (ignore): what one inner step learns from."""
+"""Images float [B, 3, H, W] in 0..1 and masks uint8 [B, H, W] of 0, 1, 255 (ignore): what one inner step
+learns from.
+"""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,9 @@ class InnerStep:
 
 @dataclass(frozen=True)
 class MetaGradient:
-    """What one task contributes: gradients of the query loss in the order of `MetaLearner.parameters()`, and scalar losses."""
+    """What one task contributes: gradients of the query loss in the order of `MetaLearner.parameters()`, and
+    scalar losses.
+    """
 
     gradients: list[Tensor]
     query_loss: Tensor
@@ -44,8 +50,9 @@ class MetaGradient:
 class MetaLearner(nn.Module):
     """Initial weights of a segmenter, and a learning rate for each of its neurons (tensors, values).
 
-    order: "first" takes inner gradients as constants; "heads" differentiates through the gradients of the segmenter's
-    `head_parameters()`; "full" through all. Raises UserError for "full" where the segmenter has no second derivative.
+    order: "first" takes inner gradients as constants; "heads" differentiates through the gradients of the
+    segmenter's `head_parameters()`; "full" through all. Raises UserError for "full" where the segmenter has
+    no second derivative.
     """
 
     def __init__(
@@ -59,8 +66,8 @@ class MetaLearner(nn.Module):
         rates = rates or RateConfig()
         if order == "full" and not segmenter.second_order_everywhere:
             raise UserError(
-                f"meta.order=full is impossible for {type(segmenter).__name__}: RoIAlign has no second derivative; "
-                "use meta.order=heads (second order for the heads only) or meta.order=first"
+                f"meta.order=full is impossible for {type(segmenter).__name__}, whose RoIAlign has no second "
+                "derivative; use meta.order=heads (second order for the heads only) or meta.order=first"
             )
         if not train_encoder:
             segmenter.backbone.requires_grad_(False)
@@ -105,9 +112,10 @@ class MetaLearner(nn.Module):
     ) -> Iterator[InnerStep]:
         """The inner loop: one update p <- p - rate * gradient per batch (method, section 4).
 
-        Yields after every step, and leaves this learner (and `start`) untouched. The yielded segmenter is one object whose
-        weights the next step replaces. With `differentiable`, its weights carry the graph to the initial weights and
-        rates; otherwise every step starts from leaf weights, so that memory does not grow with their number.
+        Yields after every step, and leaves this learner (and `start`) untouched. The yielded segmenter is one
+        object whose weights the next step replaces. With `differentiable`, its weights carry the graph to the
+        initial weights and rates; otherwise every step starts from leaf weights, so that memory does not grow
+        with their number.
 
         start: a segmenter to go on from instead of the initial weights.
         """
@@ -132,7 +140,9 @@ class MetaLearner(nn.Module):
     def adapt(
         self, batches: Iterable[Batch], differentiable: bool = False, start: Segmenter | None = None
     ) -> Segmenter:
-        """The segmenter after one inner step per batch; see `steps`. Without a batch: a copy of where it starts."""
+        """The segmenter after one inner step per batch; see `steps`. Without a batch: a copy of where it
+        starts.
+        """
         segmenter = None
         for step in self.steps(batches, differentiable, start):
             segmenter = step.segmenter
@@ -147,11 +157,13 @@ class MetaLearner(nn.Module):
         query_weights: Sequence[float],
         truncate_every: int | None = None,
     ) -> MetaGradient:
-        """Gradient of the query loss after adaptation with respect to initial weights and rates (method, section 6).
+        """Gradient of the query loss after adaptation with respect to initial weights and rates (method,
+        section 6).
 
-        support: one batch per inner step. query: batches whose losses are added up. query_weights: one weight per inner step;
-        the query loss after step k counts with query_weights[k] (0: not taken). truncate_every: cut the chain of steps
-        after every so many; query losses after a cut reach the rates alone.
+        support: one batch per inner step. query: batches whose losses are added up. query_weights: one weight
+        per inner step; the query loss after step k counts with query_weights[k] (0: not taken).
+        truncate_every: cut the chain of steps after every so many; query losses after a cut reach the rates
+        alone.
         """
         parameters = self.meta_parameters()
         gradients = [torch.zeros_like(p) for p in parameters]
@@ -179,7 +191,7 @@ class MetaLearner(nn.Module):
 
     @torch.no_grad()
     def rate_statistics(self) -> dict[str, float]:
-        """Mean rate overall (`rates/mean`) and per block (`rates/<first two parts of the weights' names>`)."""
+        """Mean rate overall (`rates/mean`) and per block (`rates/<first two parts of the weight's name>`)."""
         blocks: dict[str, list[Tensor]] = {}
         for name, rate in self.named_rates():
             blocks.setdefault(".".join(name.split(".")[:2]), []).append(rate.rate().reshape(-1))
@@ -196,7 +208,9 @@ class MetaLearner(nn.Module):
 
 
 def total_loss(segmenter: Segmenter, images: Tensor, masks: Tensor) -> Tensor:
-    """The plain sum of a segmenter's losses, scalar (method, section 2). images: [B, 3, H, W]; masks: [B, H, W]."""
+    """The plain sum of a segmenter's losses, scalar (method, section 2). images: [B, 3, H, W]; masks: [B, H,
+    W].
+    """
     return torch.stack(list(segmenter.losses(images, masks).values())).sum()
 
 

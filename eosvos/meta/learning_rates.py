@@ -1,4 +1,6 @@
-"""Learned learning rates, as transforms of gradients that learn2learn's update rule applies (method, section 4)."""
+"""Learned learning rates, as transforms of gradients that learn2learn's update rule applies (method, section
+4).
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,10 +18,10 @@ _TINIEST = 1e-12
 class RateConfig:
     """What the learning rates of the inner loop look like.
 
-    level: one rate for everything (`single`), per tensor, per output `neuron` (shape [p.shape[0], 1, ...]), or per value (`param`).
-    init: initial rate; every rate is multiplied by 1 + u with u uniform in [-0.5, 0.5), except a single one.
-    log: learn the logarithm of the rate, which keeps it positive and makes outer steps relative.
-    max: upper bound of a rate after every outer step, or None.
+    level: one rate for everything (`single`), per tensor, per output `neuron` (shape [p.shape[0], 1, ...]),
+    or per value (`param`). init: initial rate; every rate is multiplied by 1 + u with u uniform in [-0.5,
+    0.5), except a single one. log: learn the logarithm of the rate, which keeps it positive and makes outer
+    steps relative. max: upper bound of a rate after every outer step, or None.
     """
 
     level: Literal["single", "tensor", "neuron", "param"] = "neuron"
@@ -93,8 +95,9 @@ def rate_transform(config: RateConfig) -> Callable[[nn.Parameter], Rate | None]:
 class HeadsSecondOrderUpdate(ParameterUpdate):
     """Second-order updates for some parameters, first-order ones for the others (method, section 4).
 
-    The gradients of `second_order` (by position among the parameters) keep their graph, mixed terms included; all others
-    are constants. For networks in which some operation, such as RoIAlign, has no second derivative.
+    The gradients of `second_order` (by position among the parameters) keep their graph, mixed terms included;
+    all others are constants. For networks in which some operation, such as RoIAlign, has no second
+    derivative.
     """
 
     def __init__(
@@ -109,7 +112,8 @@ class HeadsSecondOrderUpdate(ParameterUpdate):
     def forward(self, loss: Tensor, parameters: Iterable[Tensor], **_: bool) -> list[Tensor | None]:
         """Updates of all parameters, each of its parameter's shape [N, ...]; None for frozen and unused ones.
 
-        loss: scalar. The keyword arguments of the base class (create_graph and so on) are decided here instead.
+        loss: scalar. The keyword arguments of the base class (create_graph and so on) are decided here
+        instead.
         """
         parameters = list(parameters)
         updates: list[Tensor | None] = [None] * len(parameters)

@@ -23,13 +23,15 @@ Evaluate = Callable[[MetaLearner, VideoSequence], Sequence[tuple[float, float]]]
 
 
 class MetaModule(pl.LightningModule):
-    """Meta-trains a learner: a training batch is this process's share of a meta batch, a validation batch one sequence.
+    """Meta-trains a learner: a training batch is this process's share of a meta batch, a validation batch one
+    sequence.
 
-    Every process adapts to its own tasks; the sums of their meta-gradients and the number of finite tasks travel in one
-    all-reduce per iteration, so that any number of processes takes the same step. DDP's reducer is not involved.
+    Every process adapts to its own tasks; the sums of their meta-gradients and the number of finite tasks
+    travel in one all-reduce per iteration, so that any number of processes takes the same step. DDP's reducer
+    is not involved.
 
-    query_weights: one weight per inner step, see `MetaLearner.meta_gradient`.
-    max_failures: meta iterations in a row without a single finite task after which the run stops with a UserError.
+    query_weights: one weight per inner step, see `MetaLearner.meta_gradient`. max_failures: meta iterations
+    in a row without a single finite task after which the run stops with a UserError.
     """
 
     def __init__(
@@ -63,7 +65,9 @@ class MetaModule(pl.LightningModule):
         return [optimizer], [build_schedule(optimizer, self.outer.cosine_to, self.iterations)]
 
     def training_step(self, tasks: list[Task], batch_idx: int) -> None:
-        """One meta iteration: adapt to each task, average the meta-gradients of the finite ones, take an outer step."""
+        """One meta iteration: adapt to each task, average the meta-gradients of the finite ones, take an
+        outer step.
+        """
         started = time.perf_counter()
         parameters = self.learner.meta_parameters()
         sums = [torch.zeros_like(p) for p in parameters] + [torch.zeros(4, device=self.device)]
@@ -103,7 +107,7 @@ class MetaModule(pl.LightningModule):
         self.failures = 0 if finite else self.failures + 1
         if self.failures >= self.max_failures:
             raise UserError(
-                f"no task had a finite loss in {self.failures} meta iterations in a row (the last is {self.iteration}): "
+                f"no task had a finite loss in {self.failures} meta iterations in a row, up to {self.iteration}; "
                 "lower meta.rates.init, meta.rates.max or meta.outer.weights.lr, or set meta.outer.clip"
             )
         if finite:

@@ -25,8 +25,8 @@ class OuterConfig:
     """How initial weights and learning rates are learned.
 
     clip: upper bound of the meta-gradient's Euclidean norm, for weights and for rates apart, or None.
-    cosine_to: the outer rates fall along a half cosine to this fraction at the last iteration; None: they stay.
-    freeze_encoder: the backbone (and region proposals) keep their initial weights.
+    cosine_to: the outer rates fall along a half cosine to this fraction at the last iteration; None: they
+    stay. freeze_encoder: the backbone (and region proposals) keep their initial weights.
     """
 
     name: Literal["radam", "adam"] = "radam"
@@ -38,7 +38,9 @@ class OuterConfig:
 
 
 def build_optimizer(learner: MetaLearner, config: OuterConfig) -> Optimizer:
-    """The optimiser over encoder, head and rate parameters, in three groups named `encoder`, `heads`, `rates`."""
+    """The optimiser over encoder, head and rate parameters, in three groups named `encoder`, `heads`,
+    `rates`.
+    """
     encoder, heads = [], []
     for name, parameter in learner.segmenter.named_parameters():
         if parameter.requires_grad:
@@ -56,7 +58,7 @@ def build_optimizer(learner: MetaLearner, config: OuterConfig) -> Optimizer:
 
 
 def build_schedule(optimizer: Optimizer, cosine_to: float | None, iterations: int) -> LambdaLR:
-    """The factor of the outer rates at each meta iteration: 1, or a half cosine from 1 down to `cosine_to`."""
+    """The factor of the outer rates at each iteration: 1, or a half cosine from 1 down to `cosine_to`."""
 
     def factor(iteration: int) -> float:
         if cosine_to is None:
@@ -68,14 +70,18 @@ def build_schedule(optimizer: Optimizer, cosine_to: float | None, iterations: in
 
 
 def clip_groups(learner: MetaLearner, clip: float | None) -> None:
-    """Scale the gradients of the weights, and apart from them those of the rates, to a norm of at most `clip`."""
+    """Scale the gradients of the weights, and apart from them those of the rates, to a norm of at most
+    `clip`.
+    """
     if clip is not None:
         for group in (learner.weights(), learner.rates()):
             torch.nn.utils.clip_grad_norm_(group, clip)
 
 
 def all_reduce_sum(values: list[Tensor]) -> list[Tensor]:
-    """The sums of tensors of any shapes over all processes, in one collective; the tensors themselves with one process."""
+    """The sums of tensors of any shapes over all processes, in one collective; the tensors themselves with
+    one process.
+    """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return values
     flat = torch.cat([value.reshape(-1) for value in values])

@@ -1,4 +1,4 @@
-"""Supervised ("parent") training: the segmenter learns objects in general before it learns to be fine-tuned."""
+"""Supervised ("parent") training: the segmenter learns what objects are before it learns to be tuned."""
 
 from typing import Any
 

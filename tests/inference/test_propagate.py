@@ -1,4 +1,6 @@
-"""One object's way through a video: priors, lost objects and online adaptation, with a segmenter that follows a script."""
+"""One object's way through a video: priors, lost objects and online adaptation, with a segmenter that follows
+a script.
+"""
 
 from collections.abc import Iterable
 
@@ -39,7 +41,7 @@ class ScriptedSegmenter(Segmenter):
 
 
 class RecordingAdapter:
-    """Hands out fresh scripted segmenters that share one list of calls, and keeps the batches it was given."""
+    """Hands out scripted segmenters that share one list of calls, and keeps the batches it was given."""
 
     def __init__(self) -> None:
         self.segmenter = ScriptedSegmenter()

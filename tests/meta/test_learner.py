@@ -117,7 +117,7 @@ def test_meta_gradient_equals_the_published_systems(golden, case, query_weights,
 
 
 def random_batches(steps: int, generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
-    draw = lambda *shape: torch.rand(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
+    draw = lambda *shape: torch.rand(*shape, generator=generator, dtype=torch.float64)
     return [(draw(2, 3, 10, 10), draw(2, 1, 6, 6)) for _ in range(steps)]
 
 
@@ -152,7 +152,9 @@ def test_second_order_gradients_equal_finite_differences(order):
 
 
 def test_heads_order_is_full_order_with_the_other_gradients_held_constant():
-    """One step: the head's mixed second derivatives reach the encoder's initial weights, the encoder's own do not."""
+    """One step: the head's mixed second derivatives reach the encoder's initial weights, the encoder's own do
+    not.
+    """
     torch.manual_seed(0)
     learner = MetaLearner(TinySegmenter(), RateConfig(level="single", init=0.2), order="heads")
     generator = torch.Generator().manual_seed(1)

@@ -54,5 +54,5 @@ def test_clamped_rates_stay_within_their_bounds(log, lowest):
 
 @pytest.mark.parametrize("bad", [dict(level="layer"), dict(init=0.0), dict(init=0.5, max=0.1)])
 def test_impossible_rates_are_refused(bad):
-    with pytest.raises(ValueError, match="level|init"):
+    with pytest.raises(ValueError, match=r"level|init"):
         RateConfig(**bad)
