@@ -1,0 +1,1 @@
+"""How good a segmentation is: the DAVIS measures, results on disk, tables and pictures."""

@@ -1,0 +1,129 @@
+"""Tables of what an evaluation found: one row a setting, each figure with its standard error."""
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from eosvos.evaluation.metrics import ObjectScore
+from eosvos.evaluation.results import SequenceRecord, csv_text, write_whole
+
+MEASURES: dict[str, Callable[[ObjectScore], float]] = {
+    "J": lambda score: score.region.mean,
+    "F": lambda score: score.boundary.mean,
+    "J&F": lambda score: (score.region.mean + score.boundary.mean) / 2,
+}
+SECONDS = {"s/adaptation": "seconds_per_adaptation", "s/frame": "seconds_per_frame"}
+
+
+@dataclass(frozen=True)
+class ReportRow:
+    """One setting, such as "before" or "after", and what it reached on each video."""
+
+    name: str
+    records: tuple[SequenceRecord, ...]
+
+    def figures(self) -> dict[str, float | None]:
+        """J, F and J&F (0..1), each with its standard error `... SE`, mean seconds, and the number of videos.
+
+        None where there is no ground truth, and for the standard error of fewer than two videos.
+        """
+        figures: dict[str, float | None] = {}
+        for name, measure in MEASURES.items():
+            videos = [[measure(score) for score in record.scores] for record in self.records if record.scores]
+            figures[name], figures[f"{name} SE"] = mean_and_error(videos)
+        for name, attribute in SECONDS.items():
+            seconds = [getattr(record, attribute) for record in self.records]
+            figures[name] = float(np.mean(seconds)) if seconds else None
+        return {**figures, "videos": len(self.records)}
+
+
+def mean_and_error(videos: Sequence[Sequence[float]]) -> tuple[float | None, float | None]:
+    """The mean over the objects of all videos, as DAVIS takes it, and its standard error.
+
+    Objects of one video are not independent, so videos are what is sampled: with as many objects in each, the
+    error is that of the mean over videos. None for the mean of nothing, and for the error of fewer than two
+    videos.
+    """
+    values = np.array([value for video in videos for value in video])
+    if not len(values):
+        return None, None
+    mean = float(values.mean())
+    if len(videos) < 2:
+        return mean, None
+    deviations = np.array([np.sum(np.array(video) - mean) for video in videos])
+    variance = np.sum(deviations**2) * len(videos) / (len(videos) - 1)
+    return mean, float(np.sqrt(variance) / len(values))
+
+
+def report_table(rows: Sequence[ReportRow], title: str | None = None, style: box.Box = box.ROUNDED) -> Table:
+    """One line a row: J, F and J&F as mean ± standard error over videos, and seconds."""
+    table = Table(title=title, box=style)
+    table.add_column("")
+    for name in (*MEASURES, *SECONDS, "videos"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        figures = row.figures()
+        scores = [_with_error(figures[name], figures[f"{name} SE"]) for name in MEASURES]
+        seconds = [_number(figures[name]) for name in SECONDS]
+        table.add_row(row.name, *scores, *seconds, str(len(row.records)))
+    return table
+
+
+def sequence_table(
+    rows: Sequence[ReportRow], title: str | None = None, style: box.Box = box.ROUNDED
+) -> Table:
+    """One line a sequence: for each row, J and F as means over the sequence's objects."""
+    table = Table(title=title, box=style)
+    table.add_column("sequence")
+    for row in rows:
+        table.add_column(f"{row.name}: J / F", justify="right")
+    records = [{record.sequence: record for record in row.records} for row in rows]
+    for sequence in dict.fromkeys(name for of_row in records for name in of_row):
+        table.add_row(sequence, *(_scores(of_row.get(sequence)) for of_row in records))
+    return table
+
+
+def write_report(folder: str | Path, rows: Sequence[ReportRow]) -> None:
+    """Write report.json (all records too), report.csv, and report.md with both tables into the folder."""
+    folder = Path(folder)
+    figures: list[dict[str, Any]] = [{"name": row.name, **row.figures()} for row in rows]
+    full = [
+        {**line, "records": [record.to_json() for record in row.records]}
+        for line, row in zip(figures, rows, strict=True)
+    ]
+    write_whole(folder / "report.json", json.dumps(full, indent=1).encode())
+    write_whole(folder / "report.csv", csv_text(figures).encode())
+    tables = (report_table(rows, style=box.MARKDOWN), sequence_table(rows, style=box.MARKDOWN))
+    write_whole(folder / "report.md", "\n".join(_as_text(table) for table in tables).encode())
+
+
+def _scores(record: SequenceRecord | None) -> str:
+    """J / F of one sequence, or a dash."""
+    if record is None or not record.scores:
+        return "-"
+    return " / ".join(
+        f"{np.mean([MEASURES[name](score) for score in record.scores]):.3f}" for name in ("J", "F")
+    )
+
+
+def _with_error(mean: float | None, error: float | None) -> str:
+    return _number(mean) if error is None else f"{mean:.3f} ± {error:.3f}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _as_text(table: Table) -> str:
+    """The table without colours, as wide as it needs to be; trailing blanks go."""
+    buffer = io.StringIO()
+    Console(file=buffer, width=1000, color_system=None).print(table)
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n") + "\n"
