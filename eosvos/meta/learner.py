@@ -43,8 +43,8 @@ class MetaGradient:
 
     def is_finite(self) -> bool:
         """Whether the losses and every gradient are finite."""
-        values = [self.query_loss, self.support_loss_last, *self.gradients]
-        return all(bool(torch.isfinite(value).all()) for value in values)
+        norms = torch._foreach_norm([self.query_loss, self.support_loss_last, *self.gradients])
+        return bool(torch.stack(norms).isfinite().all())
 
 
 class MetaLearner(nn.Module):

@@ -1,5 +1,6 @@
 """MetaModule: the meta-training loop (method, section 6)."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from itertools import repeat
@@ -17,6 +18,8 @@ from eosvos.errors import UserError
 from eosvos.meta.learner import MetaGradient, MetaLearner
 from eosvos.meta.outer import OuterConfig, all_reduce_sum, build_optimizer, build_schedule, clip_groups
 from eosvos.seeding import isolated_rng
+
+_log = logging.getLogger(__name__)
 
 Evaluate = Callable[[MetaLearner, VideoSequence], Sequence[tuple[float, float]]]
 """Segments a sequence from its first masks: (J, F) of every object, each in 0..1."""
@@ -65,12 +68,25 @@ class MetaModule(pl.LightningModule):
         return [optimizer], [build_schedule(optimizer, self.outer.cosine_to, self.iterations)]
 
     def training_step(self, tasks: list[Task], batch_idx: int) -> None:
-        """One meta iteration: adapt to each task, average the meta-gradients of the finite ones, take an
-        outer step.
-        """
+        """One meta iteration: adapt to each task, step along the mean meta-gradient of the finite ones."""
         started = time.perf_counter()
-        parameters = self.learner.meta_parameters()
-        sums = [torch.zeros_like(p) for p in parameters] + [torch.zeros(4, device=self.device)]
+        gradients, (query, first, last, finite) = self.sum_over_tasks(tasks)
+        if self._step(gradients, int(finite)):
+            names = ("meta/query_loss", "meta/support_loss_first", "meta/support_loss_last")
+            losses_by_name = {
+                name: (v / finite).item() for name, v in zip(names, (query, first, last), strict=True)
+            }
+            self._log_iteration(losses_by_name, time.perf_counter() - started)
+        self.iteration += 1
+
+    def sum_over_tasks(self, tasks: list[Task]) -> tuple[list[Tensor], Tensor]:
+        """Sums over the finite tasks of all processes, whose own share is `tasks`.
+
+        Returns the meta-gradients, in the order and shapes of `MetaLearner.meta_parameters()`, and
+        float [4]: query loss, first and last support loss, number of tasks.
+        """
+        sums = [torch.zeros_like(p) for p in self.learner.meta_parameters()]
+        sums.append(torch.zeros(4, device=self.device))
         for task in tasks:
             result = self._meta_gradient(task)
             if result is None:
@@ -78,14 +94,8 @@ class MetaModule(pl.LightningModule):
             losses = torch.stack([result.query_loss, result.support_loss_first, result.support_loss_last])
             contribution = [*result.gradients, torch.cat([losses, losses.new_ones(1)])]
             torch._foreach_add_(sums, contribution)
-        *gradients, (query, first, last, finite) = all_reduce_sum(sums)
-        if self._step(parameters, gradients, int(finite)):
-            names = ("meta/query_loss", "meta/support_loss_first", "meta/support_loss_last")
-            losses_by_name = {
-                name: (v / finite).item() for name, v in zip(names, (query, first, last), strict=True)
-            }
-            self._log_iteration(losses_by_name, time.perf_counter() - started)
-        self.iteration += 1
+        *gradients, losses = all_reduce_sum(sums)
+        return gradients, losses
 
     def _meta_gradient(self, task: Task) -> MetaGradient | None:
         support = repeat((task.support_images, task.support_masks), len(self.query_weights))
@@ -96,22 +106,19 @@ class MetaModule(pl.LightningModule):
             result = self.learner.meta_gradient(support, query, self.query_weights, self.truncate_every)
         if result.is_finite():
             return result
-        print(
-            f"iteration {task.iteration}: task {task.name} has a loss that is not finite and is left out",
-            flush=True,
-        )
+        _log.warning("iteration %d: task %s is left out, its loss is not finite", task.iteration, task.name)
         return None
 
-    def _step(self, parameters: list[torch.nn.Parameter], gradients: Sequence[Tensor], finite: int) -> bool:
+    def _step(self, gradients: Sequence[Tensor], finite: int) -> bool:
         optimizer = cast(Optimizer, self.optimizers())
         self.failures = 0 if finite else self.failures + 1
         if self.failures >= self.max_failures:
             raise UserError(
-                f"no task had a finite loss in {self.failures} meta iterations in a row, up to {self.iteration}; "
+                f"no task had a finite loss in {self.failures} meta iterations, up to {self.iteration}; "
                 "lower meta.rates.init, meta.rates.max or meta.outer.weights.lr, or set meta.outer.clip"
             )
         if finite:
-            for parameter, gradient in zip(parameters, gradients, strict=True):
+            for parameter, gradient in zip(self.learner.meta_parameters(), gradients, strict=True):
                 parameter.grad = gradient / finite
             clip_groups(self.learner, self.outer.clip)
             optimizer.step()

@@ -1,0 +1,143 @@
+"""Whole videos through the predictor: late objects, one frame, the last frame, chunks, memory, merging."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_propagate import RecordingAdapter
+from torch import Tensor
+
+from eosvos.data.sequence import VideoSequence
+from eosvos.errors import UserError
+from eosvos.inference.finetune import FinetuneConfig, OnlineConfig
+from eosvos.inference.merge import merge_objects
+from eosvos.inference.predictor import Predictor
+
+SIZE = (8, 30)
+PLAIN = FinetuneConfig(steps=1, augment=False)
+
+
+class MovingBlock(VideoSequence):
+    """A red block that moves one column a frame; `annotations` says which frames show which objects where."""
+
+    def __init__(self, num_frames: int, annotations: dict[int, dict[int, int]]) -> None:
+        self.name = "block"
+        self.frame_names = tuple(f"{t:05d}" for t in range(num_frames))
+        self.size = SIZE
+        self.annotations = annotations
+        self.images: list[weakref.ref[Tensor]] = []
+
+    @property
+    def annotated_frames(self) -> tuple[int, ...]:
+        return tuple(self.annotations)
+
+    def image(self, t: int) -> Tensor:
+        image = torch.zeros(3, *SIZE, dtype=torch.uint8)
+        image[0, 2:5, t % 25 : t % 25 + 2] = 230
+        self.images.append(weakref.ref(image))
+        return image
+
+    def mask(self, t: int) -> Tensor | None:
+        if t not in self.annotations:
+            return None
+        mask = torch.zeros(SIZE, dtype=torch.uint8)
+        for object_id, column in self.annotations[t].items():
+            mask[2:5, column : column + 2] = object_id
+        return mask
+
+
+def run(
+    sequence: VideoSequence, config: FinetuneConfig = PLAIN
+) -> tuple[list[Tensor], Predictor, RecordingAdapter]:
+    adapter = RecordingAdapter()
+    predictor = Predictor(adapter, config)
+    frames = list(predictor.segment(sequence))
+    assert [name for name, _ in frames] == list(sequence.frame_names)
+    return [labels for _, labels in frames], predictor, adapter
+
+
+def test_an_object_is_followed_from_its_annotation_to_the_end():
+    labels, predictor, adapter = run(MovingBlock(11, {0: {7: 0}}))
+    for t, frame in enumerate(labels):
+        assert frame.dtype == torch.uint8
+        expected = torch.zeros(SIZE, dtype=torch.uint8)
+        expected[2:5, t : t + 2] = 7
+        assert torch.equal(frame, expected)
+    assert len(adapter.adaptations) == predictor.timing.adaptations == 1
+    assert predictor.timing.frames == 10
+
+
+def test_frames_before_an_object_appears_are_empty_and_its_annotation_is_shown():
+    labels, predictor, _adapter = run(MovingBlock(8, {3: {2: 10}}))
+    assert all((frame == 0).all() for frame in labels[:3])
+    assert labels[3][2:5, 10:12].tolist() == [[2, 2]] * 3
+    assert (labels[3] != 0).sum() == 6, "the annotation, not the prediction"
+    assert labels[4][2, 4] == 2
+    assert predictor.timing.frames == 4
+
+
+def test_a_later_object_takes_its_annotated_pixels_from_an_earlier_one():
+    labels, _, adapter = run(MovingBlock(6, {0: {1: 0}, 3: {2: 3}}))
+    assert labels[2][2, 2] == 1
+    assert labels[3][2, 3] == 2, "annotated now"
+    assert labels[4][2, 4] == 1, "equally probable: the first object"
+    assert len(adapter.adaptations) == 2
+
+
+def test_a_single_frame_and_an_object_on_the_last_frame_show_their_annotation():
+    labels, _, _ = run(MovingBlock(1, {0: {1: 4}}))
+    assert (labels[0] == 1).sum() == 6
+    labels, _, _ = run(MovingBlock(5, {4: {3: 4}}))
+    assert [(frame == 3).sum().item() for frame in labels] == [0, 0, 0, 0, 6]
+
+
+def test_a_video_without_objects_is_refused():
+    with pytest.raises(UserError, match="block: no mask shows an object"):
+        run(MovingBlock(3, {0: {}}))
+
+
+@pytest.mark.parametrize("lookahead", [1, 3, 100])
+def test_lookahead_changes_nothing_but_the_size_of_the_chunks(lookahead):
+    video = MovingBlock(12, {0: {1: 0}, 5: {2: 20}})
+    online = OnlineConfig(every=4, steps=1)
+    expected, _, reference = run(video, FinetuneConfig(steps=1, augment=False, lookahead=2, online=online))
+    labels, _, adapter = run(
+        video, FinetuneConfig(steps=1, augment=False, lookahead=lookahead, online=online)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(labels, expected, strict=True))
+    assert sorted(map(str, adapter.segmenter.calls)) == sorted(map(str, reference.segmenter.calls))
+
+
+def test_online_adaptation_happens_every_so_many_frames_of_each_object_and_not_after_the_end():
+    online = FinetuneConfig(steps=1, augment=False, online=OnlineConfig(every=5, steps=2))
+    _, _predictor, adapter = run(MovingBlock(11, {0: {1: 0}}), online)
+    assert len(adapter.adaptations) == 2, (
+        "on the first frame and before frame 6, not after frame 10, the last"
+    )
+    _, _, adapter = run(MovingBlock(12, {0: {1: 0}, 4: {2: 4}}), online)
+    assert len(adapter.adaptations) == 2 + 2 + 1, "object 1 before frames 6 and 11, object 2 before frame 10"
+
+
+def test_frames_are_let_go_while_the_video_goes_by():
+    video = MovingBlock(60, {0: {1: 0}})
+    online = FinetuneConfig(steps=1, augment=False, online=OnlineConfig(every=5, steps=1))
+    most = 0
+    for _ in Predictor(RecordingAdapter(), online).segment(video):
+        gc.collect()
+        most = max(most, sum(ref() is not None for ref in video.images))
+    assert most <= 6
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 254), min_size=1, max_size=4, unique=True), st.integers(0, 2**31))
+def test_merging_gives_each_pixel_to_its_most_probable_object(ids, seed):
+    generator = torch.Generator().manual_seed(seed)
+    maps = {i: torch.rand(3, 4, generator=generator) for i in ids}
+    merged = merge_objects(maps, (3, 4))
+    for y in range(3):
+        for x in range(4):
+            best = max(ids, key=lambda i: maps[i][y, x].item())
+            assert merged[y, x] == (best if maps[best][y, x] >= 0.5 else 0)

@@ -1,0 +1,144 @@
+"""The meta-training loop: averages over finite tasks, outer steps, clamped rates, scores of validation."""
+
+import logging
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from test_learner import TinySegmenter
+from torch.utils.data import DataLoader
+
+from eosvos.data.tasks import Task
+from eosvos.errors import UserError
+from eosvos.meta.learner import MetaLearner
+from eosvos.meta.learning_rates import RateConfig
+from eosvos.meta.module import MetaModule
+from eosvos.meta.outer import GroupConfig, OuterConfig
+from eosvos.meta.parent import ParentModule
+
+
+class RegressionSegmenter(TinySegmenter):
+    """Single precision, and masks as [B, H, W], as tasks have them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.float()
+
+    def losses(self, images, masks):
+        return {"mse": ((self.backbone(images)[:, 0] - masks[:, 2:-2, 2:-2].float()) ** 2).mean()}
+
+
+def make_task(iteration: int, slot: int, broken: bool = False, query_frames: int = 1) -> Task:
+    generator = torch.Generator().manual_seed(1000 * iteration + slot)
+    image = lambda n: torch.rand(n, 3, 10, 10, generator=generator) * (float("nan") if broken else 1.0)
+    mask = lambda n: torch.randint(0, 2, (n, 10, 10), generator=generator, dtype=torch.uint8)
+    frames = (image(1), mask(1), image(query_frames), mask(query_frames))
+    return Task(*frames, sequence=f"video{slot}", object_id=1, iteration=iteration, slot=slot)
+
+
+def make_module(**options) -> MetaModule:
+    torch.manual_seed(0)
+    learner = MetaLearner(RegressionSegmenter(), RateConfig(init=0.05, max=0.06))
+    outer = OuterConfig("adam", GroupConfig(1e-2), GroupConfig(1e-1))
+    return MetaModule(learner, outer, **{"iterations": 10, "query_weights": [0, 0, 1], **options})
+
+
+def fit(
+    module: pl.LightningModule, batches: list[list[Task]], sequences: list[object] | None = None
+) -> pl.Trainer:
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        inference_mode=False,
+        num_sanity_val_steps=0,
+    )
+    load = lambda items: DataLoader(items, batch_size=None, collate_fn=lambda item: item)
+    trainer.fit(module, load(batches), load(sequences) if sequences else None)
+    return trainer
+
+
+def test_a_non_finite_task_is_left_out_of_sum_and_divisor_and_named(caplog):
+    tasks = [make_task(0, slot, broken=slot == 1) for slot in range(3)]
+    module = make_module()
+    with caplog.at_level(logging.WARNING):
+        gradients, losses = module.sum_over_tasks(tasks)
+    assert losses[3] == 2
+    assert "iteration 0: task video1:1 is left out" in caplog.text
+    without, _ = module.sum_over_tasks([tasks[0], tasks[2]])
+    for a, b in zip(gradients, without, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_one_iteration_is_one_adam_step_along_the_mean_meta_gradient():
+    tasks = [make_task(0, slot, query_frames=2) for slot in range(4)]
+    module, reference = make_module(), make_module()
+    gradients, _ = reference.sum_over_tasks(tasks)
+    parameters = reference.learner.meta_parameters()
+    n = len(reference.learner.weights())
+    optimizer = torch.optim.Adam(
+        [{"params": parameters[:n], "lr": 1e-2}, {"params": parameters[n:], "lr": 1e-1}]
+    )
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient / 4
+    optimizer.step()
+    reference.learner.clamp_rates()
+
+    fit(module, [tasks])
+    assert module.iteration == 1
+    for a, b in zip(module.learner.meta_parameters(), parameters, strict=True):
+        torch.testing.assert_close(a, b)
+    assert all(
+        (rate.rate() <= 0.06).all() and (rate.rate() >= 0).all() for _, rate in module.learner.named_rates()
+    )
+
+
+def test_meta_training_lowers_the_query_loss():
+    module = make_module(iterations=60)
+    tasks = [make_task(0, slot) for slot in range(4)]
+    before = module.sum_over_tasks(tasks)[1][0]
+    fit(module, [tasks] * 60)
+    assert module.sum_over_tasks(tasks)[1][0] < 0.8 * before
+
+
+def test_the_run_stops_when_no_task_is_finite_for_too_long():
+    module = make_module(max_failures=3)
+    start = [p.detach().clone() for p in module.learner.meta_parameters()]
+    with pytest.raises(UserError, match=r"finite loss in 3 meta iterations.*meta\.rates\.init"):
+        fit(module, [[make_task(i, 0, broken=True)] for i in range(5)])
+    assert module.iteration == 2
+    for a, b in zip(module.learner.meta_parameters(), start, strict=True):
+        torch.testing.assert_close(a.detach(), b, rtol=0, atol=0)
+
+
+def test_validation_averages_over_objects_and_skips_padding():
+    scores = {"one": [(0.5, 0.7)], "two": [(0.1, 0.3), (0.3, 0.5)]}
+    module = make_module(evaluate=lambda learner, sequence: scores[sequence])
+    trainer = fit(module, [[make_task(0, 0)]], ["one", None, "two"])
+    metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
+    assert metrics["val/J"] == pytest.approx(0.3)
+    assert metrics["val/F"] == pytest.approx(0.5)
+    assert metrics["val/J&F"] == pytest.approx(0.4)
+
+
+def test_parent_training_lowers_the_loss_and_leaves_the_rates():
+    torch.manual_seed(0)
+    learner = MetaLearner(RegressionSegmenter(), RateConfig(init=0.05))
+    rates = [r.detach().clone() for r in learner.rates()]
+    tasks = [make_task(0, slot) for slot in range(2)]
+    loss = lambda: sum(
+        learner.segmenter.losses(t.support_images, t.support_masks)["mse"].item() for t in tasks
+    )
+    before = loss()
+    fit(ParentModule(learner, steps=40, lr=1e-2), [tasks] * 40)
+    assert loss() < 0.9 * before
+    assert all(torch.equal(a, b.detach()) for a, b in zip(rates, learner.rates(), strict=True))
+
+
+def test_parent_training_names_the_tasks_of_a_loss_that_is_not_finite():
+    learner = MetaLearner(RegressionSegmenter())
+    with pytest.raises(UserError, match="video0:1"):
+        fit(ParentModule(learner, steps=1, lr=1e-2), [[make_task(0, 0, broken=True)]])
