@@ -1,0 +1,137 @@
+"""What can be said of a configuration before torch is imported: ranges, choices, combinations, files."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from eosvos.errors import UserError
+from eosvos.run.instantiate import build
+from eosvos.run.messages import suggest
+
+MASK_RCNN = "eosvos.models.mask_rcnn.MaskRCNN"
+COCO_BACKBONES = ("resnet50", "resnet101")
+
+
+@dataclass(frozen=True)
+class Videos:
+    """The videos of a data set: `train` is a pool of tasks or a list of sequences, the others are lists of sequences."""
+
+    train: Any
+    val: list[Any]
+    test: list[Any]
+
+
+def prepare(cfg: DictConfig, training: bool = True) -> Videos:
+    """Check the whole configuration and list the data set's videos; raises UserError. Takes no torch.
+
+    The videos are checked as far as lists, existence and headers go. Without `training` only the test videos are listed.
+    """
+    check(cfg)
+    test = build(cfg.dataset.test)
+    if not training:
+        return Videos(train=[], val=[], test=test)
+    return Videos(train=build(cfg.dataset.train), val=build(cfg.dataset.val), test=test)
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise UserError for the first value out of range, missing value, or impossible combination."""
+    for problem in (*_values(cfg), *_checkpoint(cfg), *_processes(cfg), *_learning(cfg), *_networks(cfg)):
+        raise UserError(problem)
+
+
+
+
+def _values(node: DictConfig, path: str = "") -> Iterator[str]:
+    """Problems with single values: keys without one, unknown ones that were forced in by '+', ranges and choices."""
+    kind = OmegaConf.get_type(node)
+    rules = {f.name: f.metadata for f in fields(kind)} if hasattr(kind, "__dataclass_fields__") else None
+    for name in node:
+        key = f"{path}{name}"
+        if OmegaConf.is_missing(node, name):
+            yield f"{key} has no value: give it on the command line, {key}=VALUE"
+            continue
+        if rules is not None and name not in rules:
+            yield f"there is no key {key}{suggest(str(name), rules)}"
+            continue
+        value = node[name]
+        if isinstance(value, DictConfig):
+            yield from _values(value, f"{key}.")
+        elif rules is not None and value is not None:
+            yield from _range(key, value, rules[name])
+
+
+def _range(key: str, value: Any, rule: Any) -> Iterator[str]:
+    if "options" in rule and value not in rule["options"]:
+        yield f"{key}={value} is none of {', '.join(rule['options'])}{_meant(value, rule['options'])}"
+    low, high, above = (rule.get(name) for name in ("low", "high", "above"))
+    if low is not None and not value >= low:
+        yield f"{key}={value} is too small: it must be at least {low}"
+    if above is not None and not value > above:
+        yield f"{key}={value} is too small: it must be greater than {above}"
+    if high is not None and not value <= high:
+        yield f"{key}={value} is too large: it must be at most {high}"
+
+
+def _meant(value: Any, options: tuple[str, ...]) -> str:
+    clause = suggest(str(value), options)
+    return clause if "did you mean" in clause else ""
+
+
+def _checkpoint(cfg: DictConfig) -> Iterator[str]:
+    if cfg.resume and cfg.checkpoint is None:
+        yield "resume=true needs checkpoint=FILE, the last checkpoint of the interrupted run"
+    if cfg.checkpoint is not None and not Path(cfg.checkpoint).is_file():
+        folder = Path(cfg.checkpoint).parent
+        there = [str(path) for path in folder.glob("*.ckpt")] if folder.is_dir() else []
+        yield f"checkpoint={cfg.checkpoint}: there is no such file" + (f"; there is {', '.join(sorted(there))}" if there else "")
+
+
+def _processes(cfg: DictConfig) -> Iterator[str]:
+    devices = cfg.trainer.devices
+    if cfg.meta.batch % devices:
+        yield (
+            f"meta.batch={cfg.meta.batch} cannot be shared evenly among trainer.devices={devices} processes: "
+            f"set meta.batch to a multiple of {devices}"
+        )
+    if devices > 1 and multirun():
+        yield (
+            f"-m cannot be combined with trainer.devices={devices}: the other processes re-run the command line and would "
+            "start the sweep again; start one run for each setting, or set trainer.devices=1"
+        )
+
+
+def multirun() -> bool:
+    """Whether this run is one of a sweep (-m)."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def _learning(cfg: DictConfig) -> Iterator[str]:
+    meta = cfg.meta
+    if meta.order == "full" and cfg.segmenter.get("_target_") == MASK_RCNN:
+        yield (
+            "meta.order=full is impossible for Mask R-CNN, for RoIAlign has no second derivative: "
+            "use meta.order=heads or segmenter=semantic"
+        )
+    if meta.step_weights is not None and not meta.multi_step:
+        yield "meta.step_weights only has a meaning with meta.multi_step=true"
+    if meta.step_weights is not None and len(meta.step_weights) != meta.inner_steps:
+        yield f"meta.step_weights has {len(meta.step_weights)} numbers, but meta.inner_steps={meta.inner_steps} needs as many"
+    if meta.rates.max is not None and meta.rates.max < meta.rates.init:
+        yield f"meta.rates.init={meta.rates.init} is above meta.rates.max={meta.rates.max}"
+
+
+def _networks(cfg: DictConfig) -> Iterator[str]:
+    weights, name = cfg.backbone.get("weights", "none"), cfg.backbone.get("name")
+    if weights == "coco" and name not in COCO_BACKBONES:
+        yield f"backbone.weights=coco: there are none for {name}, only for {' and '.join(COCO_BACKBONES)}; use imagenet or none"
+    if weights == "coco" and cfg.segmenter.get("_target_") != MASK_RCNN:
+        yield "backbone.weights=coco are those of a whole Mask R-CNN: use imagenet or none with this segmenter"
+    if weights not in ("coco", "imagenet", "none") and not os.path.isfile(weights):
+        yield f"backbone.weights={weights} is neither coco, imagenet nor none, and there is no such file"

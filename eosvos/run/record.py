@@ -1,0 +1,53 @@
+"""What a run leaves behind about itself: its configuration, the versions of everything, the git revision, the seed."""
+
+import json
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from eosvos.evaluation.results import write_whole
+
+PACKAGES = (
+    "eosvos", "torch", "torchvision", "pytorch-lightning", "hydra-core", "omegaconf", "learn2learn", "timm", "numpy",
+)  # fmt: skip
+
+
+def record_run(cfg: DictConfig) -> None:
+    """Write the resolved configuration (config.yaml) and run.json into the run's folder."""
+    folder = Path(cfg.output)
+    write_whole(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True).encode())
+    about = {"command": sys.argv, "seed": cfg.seed, "versions": versions(), "git": git_state()}
+    write_whole(folder / "run.json", (json.dumps(about, indent=2) + "\n").encode())
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python and of the packages that decide results; None for one that is not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def git_state() -> dict[str, Any] | None:
+    """Revision of this source tree, and whether tracked files differ from it; None if it is not a git checkout."""
+    root = Path(__file__).resolve().parents[2]
+    revision = _git(root, "rev-parse", "HEAD")
+    if revision is None:
+        return None
+    return {"revision": revision, "dirty": bool(_git(root, "status", "--porcelain", "--untracked-files=no"))}
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
