@@ -1,0 +1,156 @@
+"""The LightningDataModule: tasks for training, whole sequences for validation and test."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
+
+from eosvos.data.augment import AugmentConfig
+from eosvos.data.pools import TaskPool, sequence_pool
+from eosvos.data.sequence import VideoSequence
+from eosvos.data.tasks import Task, TaskSampler
+from eosvos.errors import UserError
+
+
+class _Draws(Dataset):
+    """Maps a meta iteration to the tasks of some slots; an error in a user's file becomes a value.
+
+    (DataLoader workers would re-raise it with a traceback as its message.)
+    """
+
+    def __init__(self, sampler: TaskSampler, slots: Sequence[int]) -> None:
+        self._sampler = sampler
+        self._slots = slots
+
+    def __getitem__(self, iteration: int) -> list[Task] | UserError:
+        try:
+            return [self._sampler.sample(iteration, slot) for slot in self._slots]
+        except UserError as error:
+            return error
+
+
+def _single_threaded(_: int) -> None:
+    """A worker owns one thread: more of them fight over the cores."""
+    import cv2
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+class TaskLoader:
+    """Iterates over the lists of tasks of meta iterations `start()` to `iterations` - 1.
+
+    `start` is asked when iteration begins, after a checkpoint was loaded; the length is always `iterations`, as
+    Lightning counts those before a checkpoint, too. `slots`: those of this process.
+    """
+
+    def __init__(
+        self,
+        sampler: TaskSampler,
+        slots: Sequence[int],
+        iterations: int,
+        start: Callable[[], int],
+        loader: Callable[..., DataLoader] = DataLoader,
+    ) -> None:
+        self._draws = _Draws(sampler, slots)
+        self._iterations = iterations
+        self._start = start
+        self._loader = loader
+
+    def __len__(self) -> int:
+        """Return the number of meta iterations, with those already done."""
+        return self._iterations
+
+    def __iter__(self) -> Iterator[list[Task]]:
+        """Yield the tasks of each iteration; raises UserError where a file cannot be read."""
+        iterations = range(self._start(), self._iterations)
+        for tasks in self._loader(self._draws, sampler=iterations, batch_size=None):
+            if isinstance(tasks, UserError):
+                raise tasks
+            yield tasks
+
+
+class SequenceShare:
+    """The sequences of one process: no sequence is in two shares, and all shares have one length, filled with None."""
+
+    def __init__(self, sequences: Sequence[VideoSequence], rank: int, world: int) -> None:
+        share = sequences[rank::world]
+        self._batches = [*share, *[None] * (-(-len(sequences) // world) - len(share))]
+
+    def __len__(self) -> int:
+        """Return the number of batches, the same in every process."""
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[VideoSequence | None]:
+        """Yield one sequence at a time, or None where this process has none left."""
+        return iter(self._batches)
+
+
+class VOSDataModule(LightningDataModule):
+    """Tasks drawn from `train`; whole sequences of `val` and `test`.
+
+    train: a task pool, or sequences, of which every object becomes an entry. iterations: meta iterations; meta_batch:
+    tasks in each, shared out over the processes. seed, augment, query_frames, frame_window: see TaskSampler.
+    num_workers: processes that read ahead (0: none), each by `prefetch` iterations. pin_memory: where there is a GPU.
+    Raises UserError if the processes cannot share a meta batch equally.
+    """
+
+    def __init__(
+        self,
+        train: TaskPool | Sequence[VideoSequence],
+        val: Sequence[VideoSequence],
+        test: Sequence[VideoSequence],
+        iterations: int,
+        meta_batch: int,
+        seed: int = 0,
+        augment: AugmentConfig | None = None,
+        query_frames: int = 1,
+        frame_window: int | None = None,
+        num_workers: int = 0,
+        prefetch: int = 4,
+        pin_memory: bool = True,
+    ) -> None:
+        super().__init__()
+        self.val, self.test = val, test
+        self.iterations, self.meta_batch = iterations, meta_batch
+        pool = sequence_pool(train) if _are_sequences(train) else train  # type: ignore[arg-type]
+        self.sampler = TaskSampler(pool, meta_batch, augment, query_frames, frame_window, seed)
+        self._loader = partial(
+            DataLoader,
+            num_workers=num_workers,
+            prefetch_factor=prefetch if num_workers else None,
+            pin_memory=pin_memory and torch.cuda.is_available(),
+            worker_init_fn=_single_threaded,
+        )
+
+    def train_dataloader(self) -> TaskLoader:
+        """Return the loader of this process's slots: rank, rank + world, ..."""
+        rank, world = self._place()
+        if self.meta_batch % world:
+            raise UserError(
+                f"meta.batch={self.meta_batch} cannot be shared equally by {world} processes: "
+                "make it a multiple of trainer.devices"
+            )
+        slots = range(rank, self.meta_batch, world)
+        return TaskLoader(self.sampler, slots, self.iterations, self._start_iteration, self._loader)
+
+    def val_dataloader(self) -> SequenceShare:
+        """Return this process's share of the validation sequences."""
+        return SequenceShare(self.val, *self._place())
+
+    def test_dataloader(self) -> SequenceShare:
+        """Return this process's share of the test sequences."""
+        return SequenceShare(self.test, *self._place())
+
+    def _place(self) -> tuple[int, int]:
+        """Rank and number of processes."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _start_iteration(self) -> int:
+        return int(getattr(self.trainer.lightning_module, "iteration", 0)) if self.trainer else 0
+
+
+def _are_sequences(source: TaskPool | Sequence[VideoSequence]) -> bool:
+    return len(source) == 0 or isinstance(source[0], VideoSequence)

@@ -1,0 +1,142 @@
+"""Few-shot tasks: one object of one sequence, its support and its query frames (method, section 5)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+from torch import Generator, Tensor
+
+from eosvos.data.augment import AugmentConfig, augment_task
+from eosvos.data.pools import TaskPool
+from eosvos.data.sequence import IGNORE, VideoSequence
+from eosvos.errors import UserError
+from eosvos.seeding import derive_seed
+
+
+@dataclass(frozen=True)
+class Task:
+    """One object of one sequence, S support and Q query frames.
+
+    Images float [S or Q, 3, H, W] in 0..1; masks uint8 [S or Q, H, W] of 0 (background), 1 (object), 255
+    (ignore). Every mask shows the object.
+    """
+
+    support_images: Tensor
+    support_masks: Tensor
+    query_images: Tensor
+    query_masks: Tensor
+    sequence: str
+    object_id: int
+    iteration: int
+    slot: int
+
+    @property
+    def name(self) -> str:
+        """The task's object, as "sequence:object_id"."""
+        return f"{self.sequence}:{self.object_id}"
+
+    def to(self, device: torch.device | str) -> "Task":
+        """Return the task with its tensors on `device`."""
+        return self._map(lambda value: value.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Task":
+        """Return the task in page-locked memory, from which copies to a GPU need not wait."""
+        return self._map(lambda value: value.pin_memory())
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "Task":
+        return replace(
+            self,
+            support_images=function(self.support_images),
+            support_masks=function(self.support_masks),
+            query_images=function(self.query_images),
+            query_masks=function(self.query_masks),
+        )
+
+
+def object_mask(labels: Tensor, object_id: int) -> Tensor:
+    """Reduce labels uint8 [H, W] to one object: 1 where it is, 255 where to ignore, else 0."""
+    return (labels == object_id).to(torch.uint8).masked_fill_(labels == IGNORE, IGNORE)
+
+
+@lru_cache(maxsize=2)
+def _permutation(seed: int, epoch: int, length: int) -> Tensor:
+    generator = Generator().manual_seed(derive_seed(seed, "epoch", epoch))
+    return torch.randperm(length, generator=generator)
+
+
+class TaskSampler:
+    """Draws task `slot` of meta iteration `iteration` as a pure function of (seed, iteration, slot).
+
+    Epochs are permutations of the pool. `augment` None leaves frames as they are; `frame_window` is the
+    greatest distance, in frames, between support and query, None for any.
+    """
+
+    def __init__(
+        self,
+        pool: TaskPool,
+        meta_batch: int,
+        augment: AugmentConfig | None = None,
+        query_frames: int = 1,
+        frame_window: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.meta_batch = meta_batch
+        self._pool = pool
+        self._augment = augment
+        self._query_frames = query_frames
+        self._frame_window = frame_window
+        self._seed = seed
+
+    def sample(self, iteration: int, slot: int) -> Task:
+        """Draw a task; raises UserError if a file of it cannot be read or no mask shows its object."""
+        epoch, position = divmod(iteration * self.meta_batch + slot, len(self._pool))
+        entry = int(_permutation(self._seed, epoch, len(self._pool))[position])
+        sequence, object_id = self._pool[entry]
+        generator = Generator().manual_seed(derive_seed(self._seed, "task", iteration, slot))
+        frames = [
+            (sequence.image(t).float() / 255, mask)
+            for t, mask in self._draw_frames(sequence, object_id, generator)
+        ]
+        if self._augment is not None:
+            frames = augment_task(frames, generator, self._augment)
+        images, masks = (torch.stack(values) for values in zip(*frames, strict=True))
+        return Task(
+            support_images=images[:1],
+            support_masks=masks[:1],
+            query_images=images[1:],
+            query_masks=masks[1:],
+            sequence=sequence.name,
+            object_id=object_id,
+            iteration=iteration,
+            slot=slot,
+        )
+
+    def _draw_frames(
+        self, sequence: VideoSequence, object_id: int, generator: Generator
+    ) -> list[tuple[int, Tensor]]:
+        """Draw the support frame and then the query frames: (t, mask uint8 [H, W])."""
+        support = _draw_frame(sequence, object_id, sequence.annotated_frames, generator)
+        near = sequence.annotated_frames
+        if self._frame_window is not None:
+            near = tuple(t for t in near if abs(t - support[0]) <= self._frame_window)
+        return [support] + [
+            _draw_frame(sequence, object_id, near, generator) for _ in range(self._query_frames)
+        ]
+
+
+def _draw_frame(
+    sequence: VideoSequence, object_id: int, candidates: tuple[int, ...], generator: Generator
+) -> tuple[int, Tensor]:
+    """Draw uniformly among the candidates that show the object, without reading the masks of all of them.
+
+    The first one in a random order that shows it is such a draw. Returns its index and mask uint8 [H, W].
+    """
+    for i in torch.randperm(len(candidates), generator=generator).tolist():
+        labels = sequence.mask(candidates[i])
+        if labels is not None and bool((labels == object_id).any()):
+            return candidates[i], object_mask(labels, object_id)
+    raise UserError(
+        f"no mask of sequence {sequence.name} shows its object {object_id}: "
+        "correct its masks or leave the sequence out"
+    )
