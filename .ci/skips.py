@@ -1,0 +1,39 @@
+"""Fail when tests were skipped for a reason that does not hold on this machine: `skips.py JUNIT_XML`.
+
+A test may be skipped for want of ../shared or of a GPU, and only where there is none.
+"""
+
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+
+def holds(reason: str) -> bool:
+    """Whether a reason to skip a test is one of the known ones and true here."""
+    if "../shared" in reason:
+        return not (Path(__file__).resolve().parents[2] / "shared").is_dir()
+    if "GPU" in reason:
+        import torch
+
+        return not torch.cuda.is_available()
+    return False
+
+
+def main(report: str) -> int:
+    """Read the tests' JUnit report, name the skips that must not be, and return the exit status."""
+    cases = ElementTree.parse(report).getroot().iter("testcase")
+    skips = [
+        (case, skip) for case in cases for skip in case.iter("skipped") if skip.get("type") == "pytest.skip"
+    ]
+    bad = [
+        f"{case.get('classname')}::{case.get('name')}: {skip.get('message')}"
+        for case, skip in skips
+        if not holds(skip.get("message") or "")
+    ]
+    if bad:
+        print("Skipped for a reason that does not hold here:", *bad, sep="\n  ", file=sys.stderr)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
