@@ -12,8 +12,9 @@ from torch import Tensor, nn
 class Prediction:
     """What a segmenter says about its object in one frame.
 
-    `probability` float [H, W] in 0..1 at the size of the original image; `box` float [4] (xmin, ymin, xmax, ymax) in
-    image pixels, or None when the object is lost (then `probability` is zero everywhere); `score` in 0..1.
+    `probability` float [H, W] in 0..1 at the size of the original image; `box` float [4] (xmin, ymin, xmax,
+    ymax) in image pixels, or None when the object is lost (then `probability` is zero everywhere); `score`
+    in 0..1.
     """
 
     probability: Tensor
@@ -25,8 +26,8 @@ class Prediction:
 class Features:
     """What can be computed of frames before anything is known about the ones that precede them.
 
-    `maps`: by name, feature maps [B, C, h, w] of B frames; `size`: (H, W) of the original images. Valid only as long as
-    the weights they were computed with.
+    `maps`: by name, feature maps [B, C, h, w] of B frames; `size`: (H, W) of the original images. Valid
+    only as long as the weights they were computed with.
     """
 
     maps: Mapping[str, Tensor]
@@ -40,8 +41,8 @@ class Features:
 class Segmenter(nn.Module, ABC):
     """A network that segments one object; adapting it to the object is the business of others.
 
-    Its parameters may be replaced by non-leaf tensors (learn2learn's `clone_module` and `update_module`), so nothing
-    may cache them. It sets its own train or eval mode, and never updates a buffer.
+    Its parameters may be replaced by non-leaf tensors (learn2learn's `clone_module` and `update_module`),
+    so nothing may cache them. It sets its own train or eval mode, and never updates a buffer.
     """
 
     second_order_everywhere: ClassVar[bool] = False
@@ -51,8 +52,8 @@ class Segmenter(nn.Module, ABC):
     def losses(self, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
         """Return the named scalar losses whose plain sum is minimised, in train mode with dropout off.
 
-        `images` float [B, 3, H, W] in 0..1; `masks` uint8 [B, H, W] of 0 (background), 1 (object) and 255 (ignore).
-        Raises ValueError if a mask shows no object. May draw from torch's global generator.
+        `images` float [B, 3, H, W] in 0..1; `masks` uint8 [B, H, W] of 0 (background), 1 (object) and 255
+        (ignore). Raises ValueError if a mask shows no object. May draw from torch's global generator.
         """
 
     @abstractmethod
@@ -65,9 +66,9 @@ class Segmenter(nn.Module, ABC):
     ) -> Prediction:
         """Segment frame `index` of `features`, in eval mode.
 
-        `prior` [4] (xmin, ymin, xmax, ymax) in image pixels is the tight box, with exclusive maximum, of the object's
-        mask in the previous frame, or None. `search`: the object is lost, so look beyond the prior whatever is
-        configured. May draw from torch's global generator.
+        `prior` [4] (xmin, ymin, xmax, ymax) in image pixels is the tight box, with exclusive maximum, of
+        the object's mask in the previous frame, or None. `search`: the object is lost, so look beyond the
+        prior whatever is configured. May draw from torch's global generator.
         """
 
     @abstractmethod

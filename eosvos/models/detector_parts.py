@@ -1,0 +1,115 @@
+"""Builds the two stages of a detector on a backbone's pyramid, with torchvision's modules and thresholds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import log2
+
+from torch import Tensor, nn
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.rpn import RPNHead
+from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops.poolers import initLevelMapper
+
+from eosvos.errors import UserError
+from eosvos.models.roi_heads import ObjectHeads
+from eosvos.models.variants import Anchors, ProposalNetwork
+
+CLASSES = 2  # background and object
+MAX_DETECTIONS = 100
+
+
+@dataclass(frozen=True)
+class BoxBranch:
+    """The box branch: side of the pooled region, values between its layers, beta of its smooth L1 loss."""
+
+    roi: int
+    features: int
+    beta: float
+
+
+@dataclass(frozen=True)
+class MaskBranch:
+    """The mask branch: side of the pooled region (half of the logits'), its convolutions, and its loss."""
+
+    roi: int
+    channels: int
+    layers: int
+    loss: Callable[[Tensor, Tensor], Tensor]
+
+
+def proposal_network(
+    backbone: nn.Module, anchors: Anchors, samples: int, kept: tuple[int, int], beta: float
+) -> ProposalNetwork:
+    """Build the first stage.
+
+    `kept`: proposals in (training, testing), per level before and in total after NMS; `beta`: of the box
+    loss. Raises UserError if the anchors do not fit the backbone's levels.
+    """
+    levels = len(backbone.level_names)
+    if len(anchors.sizes) != levels:
+        raise UserError(
+            f"segmenter.anchor_sizes has {len(anchors.sizes)} entries, but the backbone has {levels} pyramid "
+            "levels: give one size, or one list of sizes, per level."
+        )
+    per_location = anchors.num_anchors_per_location()
+    if len(set(per_location)) > 1:
+        raise UserError("segmenter.anchor_sizes must list as many sizes for every level as for the first.")
+    top_n = dict(zip(("training", "testing"), kept, strict=True))
+    return ProposalNetwork(
+        anchors,
+        RPNHead(backbone.out_channels, per_location[0]),
+        fg_iou_thresh=0.7,
+        bg_iou_thresh=0.3,
+        batch_size_per_image=samples,
+        positive_fraction=0.5,
+        pre_nms_top_n=top_n,
+        post_nms_top_n=top_n,
+        nms_thresh=0.7,
+        box_beta=beta,
+    )
+
+
+def object_heads(
+    backbone: nn.Module,
+    box: BoxBranch,
+    mask: MaskBranch,
+    samples: int,
+    score_threshold: float,
+    nms_threshold: float,
+    train_jitter: int,
+) -> ObjectHeads:
+    """Build the second stage; `samples`: boxes per training image, a quarter of them positive at most."""
+    channels = backbone.out_channels
+    return ObjectHeads(
+        _pooling(backbone, box.roi),
+        TwoMLPHead(channels * box.roi**2, box.features),
+        FastRCNNPredictor(box.features, CLASSES),
+        fg_iou_thresh=0.5,
+        bg_iou_thresh=0.5,
+        batch_size_per_image=samples,
+        positive_fraction=0.25,
+        bbox_reg_weights=None,
+        score_thresh=score_threshold,
+        nms_thresh=nms_threshold,
+        detections_per_img=MAX_DETECTIONS,
+        mask_roi_pool=_pooling(backbone, mask.roi),
+        mask_head=MaskRCNNHeads(channels, (mask.channels,) * mask.layers, 1),
+        mask_predictor=MaskRCNNPredictor(mask.channels, mask.channels, CLASSES),
+        box_beta=box.beta,
+        mask_loss=mask.loss,
+        train_jitter=train_jitter,
+    )
+
+
+def _pooling(backbone: nn.Module, side: int) -> MultiScaleRoIAlign:
+    """Pool regions from all levels that are not themselves pooled, each from the one that suits its size.
+
+    The levels' scales are set here: torchvision would guess them from the first image, and keep the guess.
+    """
+    names = [name for name in backbone.level_names if name != "pool"]
+    pooling = MultiScaleRoIAlign(names, side, sampling_ratio=2)
+    exponents = [round(log2(stride)) for stride in backbone.body_strides]
+    pooling.scales = [2.0**-exponent for exponent in exponents]
+    pooling.map_levels = initLevelMapper(exponents[0], exponents[-1])
+    return pooling

@@ -1,0 +1,122 @@
+"""Where the torchvision that the published results were made with differs from today's (method section 1)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.rpn import RegionProposalNetwork
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The four differences that change numbers.
+
+    `rpn_beta`, `box_beta`: where the smooth L1 losses of the proposals' and the detections' boxes turn from
+    square to linear (0: plain L1); `float_strides`: anchors lie padded size / grid size apart, not rounded
+    down; `draw_size`: the resize of a training image draws one number from the global generator.
+    """
+
+    rpn_beta: float
+    box_beta: float
+    float_strides: bool
+    draw_size: bool
+
+
+VARIANTS = {
+    "published": Variant(rpn_beta=0.0, box_beta=1.0, float_strides=True, draw_size=False),
+    "torchvision": Variant(rpn_beta=1 / 9, box_beta=1 / 9, float_strides=False, draw_size=True),
+}
+
+
+class Transform(GeneralizedRCNNTransform):
+    """Normalises, resizes and pads images; `min_size` None leaves them at the size that they have."""
+
+    def __init__(
+        self,
+        min_size: int | None,
+        max_size: int,
+        image_mean: Sequence[float],
+        image_std: Sequence[float],
+        draw_size: bool,
+    ) -> None:
+        super().__init__(min_size, max_size, list(image_mean), list(image_std))
+        self.draw_size = draw_size
+
+    def torch_choice(self, k: list[int]) -> int:
+        """Choose among the sizes for training images: there is one, but today's torchvision draws for it."""
+        return super().torch_choice(k) if self.draw_size else k[-1]
+
+    def resize(
+        self, image: Tensor, target: dict[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor] | None]:
+        """Resize image [3, H, W], target boxes [1, 4] and masks [N, H, W] to the network's size."""
+        short, long = sorted(image.shape[-2:])
+        min_size = self.min_size[-1]
+        if min_size is None or min(min_size / short, self.max_size / long) == 1:
+            # An interpolation onto itself costs as much as any other; only its random draw has an effect.
+            if self.training and self.draw_size:
+                self.torch_choice(self.min_size)
+            return image, target
+        return super().resize(image, target)
+
+
+class Anchors(AnchorGenerator):
+    """Anchors whose strides may be fractions, where a level's grid does not divide the padded image."""
+
+    def __init__(
+        self, sizes: Sequence[float | Sequence[float]], ratios: Sequence[float], float_strides: bool
+    ) -> None:
+        """Take one size, or several, per level, and the ratios (height / width) of all levels."""
+        levels = tuple(tuple(size) if isinstance(size, Sequence) else (size,) for size in sizes)
+        super().__init__(levels, (tuple(ratios),) * len(levels))
+        self.float_strides = float_strides
+
+    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
+        """Return the anchors [A, 4] of each image, in pixels of the padded batch."""
+        if not self.float_strides:
+            return super().forward(image_list, feature_maps)
+        height, width = image_list.tensors.shape[-2:]
+        grids = [feature_map.shape[-2:] for feature_map in feature_maps]
+        self.set_cell_anchors(feature_maps[0].dtype, feature_maps[0].device)
+        strides = [[height / rows, width / columns] for rows, columns in grids]
+        return [torch.cat(self.grid_anchors(grids, strides))] * len(image_list.image_sizes)
+
+
+class ProposalNetwork(RegionProposalNetwork):
+    """A region proposal network with a choice of box loss: smooth L1 from `box_beta` on (0: L1)."""
+
+    def __init__(self, *args: Any, box_beta: float, **kwargs: Any) -> None:
+        """Take torchvision's arguments, and the beta of the box loss."""
+        super().__init__(*args, **kwargs)
+        self.box_beta = box_beta
+
+    def compute_loss(
+        self,
+        objectness: Tensor,
+        pred_bbox_deltas: Tensor,
+        labels: list[Tensor],
+        regression_targets: list[Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Return objectness and box loss over a random sample of the anchors of all images.
+
+        `objectness` [A, 1] logits, `pred_bbox_deltas` [A, 4]; per image `labels` [a] of 1, 0 and -1 (left
+        out), `regression_targets` [a, 4]. Draws two permutations per image from the global generator.
+        """
+        positives, negatives = (torch.cat(flags).bool() for flags in self.fg_bg_sampler(labels))
+        positive = positives.nonzero().flatten()
+        sampled = torch.cat((positive, negatives.nonzero().flatten()))
+        box_loss = F.smooth_l1_loss(
+            pred_bbox_deltas[positive],
+            torch.cat(regression_targets)[positive],
+            beta=self.box_beta,
+            reduction="sum",
+        )
+        chosen = torch.cat(labels)[sampled]
+        objectness_loss = F.binary_cross_entropy_with_logits(objectness.flatten()[sampled], chosen)
+        return objectness_loss, box_loss / len(sampled)
