@@ -82,11 +82,7 @@ class ResultsFolder:
 
     def write_frame(self, sequence: str, frame_name: str, labels: Tensor) -> None:
         """Write the label map uint8 [H, W] of object ids as RESULTS/sequence/frame_name.png."""
-        image = Image.fromarray(labels.cpu().numpy())
-        image.putpalette(davis_palette().tobytes())
-        buffer = io.BytesIO()
-        image.save(buffer, format="PNG")
-        write_whole(self.root / sequence / f"{frame_name}.png", buffer.getvalue())
+        write_labels(self.root / sequence / f"{frame_name}.png", labels)
 
     def finish(self, sequence: str, record: SequenceRecord) -> None:
         """Mark a sequence whose frames are all written as finished."""
@@ -146,6 +142,15 @@ def davis_palette() -> np.ndarray:
     for bit in range(8):
         colours[:, bit % 3] |= (((ids >> bit) & 1) << (7 - bit // 3)).astype(np.uint8)
     return colours
+
+
+def write_labels(path: str | Path, labels: Tensor) -> None:
+    """Write a label map uint8 [H, W] of object ids as a PNG with the DAVIS palette."""
+    image = Image.fromarray(labels.cpu().numpy())
+    image.putpalette(davis_palette().tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    write_whole(Path(path), buffer.getvalue())
 
 
 def csv_text(rows: Iterable[Mapping[str, Any]]) -> str:
