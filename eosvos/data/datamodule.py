@@ -1,7 +1,8 @@
 """The LightningDataModule: tasks for training, whole sequences for validation and test."""
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
+from typing import cast
 
 import torch
 from pytorch_lightning import LightningDataModule
@@ -42,8 +43,8 @@ def _single_threaded(_: int) -> None:
 class TaskLoader:
     """Iterates over the lists of tasks of meta iterations `start()` to `iterations` - 1.
 
-    `start` is asked when iteration begins, after a checkpoint was loaded; the length is always `iterations`, as
-    Lightning counts those before a checkpoint, too. `slots`: those of this process.
+    `start` is asked when iteration begins, after a checkpoint was loaded; the length is always
+    `iterations`, as Lightning counts those before a checkpoint, too. `slots`: those of this process.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class TaskLoader:
 
 
 class SequenceShare:
-    """The sequences of one process: no sequence is in two shares, and all shares have one length, filled with None."""
+    """The sequences of one process: shares do not overlap, and are filled with None to the same length."""
 
     def __init__(self, sequences: Sequence[VideoSequence], rank: int, world: int) -> None:
         share = sequences[rank::world]
@@ -91,10 +92,10 @@ class SequenceShare:
 class VOSDataModule(LightningDataModule):
     """Tasks drawn from `train`; whole sequences of `val` and `test`.
 
-    train: a task pool, or sequences, of which every object becomes an entry. iterations: meta iterations; meta_batch:
-    tasks in each, shared out over the processes. seed, augment, query_frames, frame_window: see TaskSampler.
-    num_workers: processes that read ahead (0: none), each by `prefetch` iterations. pin_memory: where there is a GPU.
-    Raises UserError if the processes cannot share a meta batch equally.
+    train: a task pool, or sequences, of which every object becomes an entry. iterations: meta iterations;
+    meta_batch: tasks in each, shared out over the processes. seed, augment, query_frames, frame_window: see
+    TaskSampler. num_workers: processes that read ahead (0: none), each by `prefetch` iterations.
+    pin_memory: where there is a GPU. Raises UserError if the processes cannot share a meta batch equally.
     """
 
     def __init__(
@@ -115,8 +116,15 @@ class VOSDataModule(LightningDataModule):
         super().__init__()
         self.val, self.test = val, test
         self.iterations, self.meta_batch = iterations, meta_batch
-        pool = sequence_pool(train) if _are_sequences(train) else train  # type: ignore[arg-type]
-        self.sampler = TaskSampler(pool, meta_batch, augment, query_frames, frame_window, seed)
+        self._train = train
+        self._sampler = partial(
+            TaskSampler,
+            meta_batch=meta_batch,
+            augment=augment,
+            query_frames=query_frames,
+            frame_window=frame_window,
+            seed=seed,
+        )
         self._loader = partial(
             DataLoader,
             num_workers=num_workers,
@@ -124,6 +132,11 @@ class VOSDataModule(LightningDataModule):
             pin_memory=pin_memory and torch.cuda.is_available(),
             worker_init_fn=_single_threaded,
         )
+
+    @cached_property
+    def sampler(self) -> TaskSampler:
+        """What draws the training tasks; raises UserError if there is nothing to draw from."""
+        return self._sampler(_as_pool(self._train))
 
     def train_dataloader(self) -> TaskLoader:
         """Return the loader of this process's slots: rank, rank + world, ..."""
@@ -152,5 +165,7 @@ class VOSDataModule(LightningDataModule):
         return int(getattr(self.trainer.lightning_module, "iteration", 0)) if self.trainer else 0
 
 
-def _are_sequences(source: TaskPool | Sequence[VideoSequence]) -> bool:
-    return len(source) == 0 or isinstance(source[0], VideoSequence)
+def _as_pool(source: TaskPool | Sequence[VideoSequence]) -> TaskPool:
+    if len(source) == 0 or isinstance(source[0], VideoSequence):
+        return sequence_pool(cast("Sequence[VideoSequence]", source))
+    return cast("TaskPool", source)

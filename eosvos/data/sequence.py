@@ -16,12 +16,16 @@ IGNORE = 255
 class VideoSequence(ABC):
     """A video with masks for some of its frames, read lazily; picklable.
 
-    `name`; `frame_names`, in order; `size` (H, W) in pixels, the same for all frames.
+    `name`; `frame_names`, in order.
     """
 
     name: str
     frame_names: tuple[str, ...]
-    size: tuple[int, int]
+
+    @property
+    @abstractmethod
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels, the same for all frames."""
 
     @property
     def num_frames(self) -> int:

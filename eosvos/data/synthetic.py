@@ -58,14 +58,18 @@ class SyntheticVideo(VideoSequence):
     ) -> None:
         if len(size) != 2 or min(size) < _SMALLEST_SIDE or num_frames < 1 or not 1 <= max_objects <= 3:
             raise UserError(
-                f"no synthetic video has size {list(size)}, {num_frames} frames and up to {max_objects} objects: "
-                f"use a size [height, width] from {_SMALLEST_SIDE} up, 1 or more frames, 1 to 3 objects"
+                f"no synthetic video has size {list(size)}, {num_frames} frames, {max_objects} objects"
+                f": use a size [height, width] from {_SMALLEST_SIDE} up, 1 or more frames, 1 to 3 objects"
             )
         self.name = f"synthetic-{index:07d}"
         self.frame_names = tuple(f"{t:05d}" for t in range(num_frames))
-        self.size = (size[0], size[1])
         self.num_objects = derive_seed("synthetic objects", seed, index) % max_objects + 1
-        self._key = (seed, index, self.size, self.num_objects)
+        self._key = (seed, index, (size[0], size[1]), self.num_objects)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self._key[2]
 
     @property
     def annotated_frames(self) -> tuple[int, ...]:

@@ -1,0 +1,59 @@
+"""`python -m eosvos.data check ROOT --layout davis2017`: decode everything and say what is broken."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from eosvos.data.checks import all_defects
+from eosvos.data.davis import list_davis
+from eosvos.data.files import FileSequence
+from eosvos.data.folder import list_folder
+from eosvos.data.youtube_vos import list_youtube_vos
+from eosvos.errors import UserError
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m eosvos.data", description="Look after data sets.")
+    check = parser.add_subparsers(dest="command", required=True).add_parser(
+        "check", help="decode every frame and mask and list what is wrong; exit status 1 if anything is"
+    )
+    check.add_argument("root", help="the folder of the data set; for layout folder, of the frames")
+    check.add_argument("--layout", required=True, choices=["davis2016", "davis2017", "folder", "youtube_vos"])
+    check.add_argument("--masks", help="layout folder: where the masks are (default: masks beside ROOT)")
+    check.add_argument("--split", help="one list of ImageSets, or train, valid ... (default: all, or train)")
+    check.add_argument("--resolution", default="480p", help="layout davis: 480p, 1080p or Full-Resolution")
+    check.add_argument("--sequences", nargs="+", metavar="NAME", help="some sequences only")
+    return parser.parse_args(arguments)
+
+
+def _list(options: argparse.Namespace) -> Sequence[FileSequence]:
+    if options.layout == "folder":
+        masks = options.masks or str(Path(options.root).parent / "masks")
+        return list_folder(options.root, masks, sequences=options.sequences)
+    if options.layout == "youtube_vos":
+        return list_youtube_vos(options.root, options.split or "train", sequences=options.sequences)
+    year = options.layout.removeprefix("davis")
+    return list_davis(options.root, year, options.resolution, options.split, options.sequences)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Check a data set; return the exit status: 0 in order, 1 with defects, 2 if it cannot even be listed."""
+    try:
+        sequences = _list(_parse(arguments))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    count = 0
+    for sequence in sequences:
+        for defect in all_defects(sequence):
+            print(defect, flush=True)
+            count += 1
+    frames = sum(sequence.num_frames for sequence in sequences)
+    masks = sum(len(sequence.masks) for sequence in sequences)
+    print(f"{len(sequences)} sequences, {frames} frames, {masks} masks: {count or 'no'} defects")
+    return int(count > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

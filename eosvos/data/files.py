@@ -1,0 +1,142 @@
+"""Sequences of image files, and how frames and masks are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from eosvos.data.sequence import VideoSequence
+from eosvos.errors import UserError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+ID_MODES = ("P", "L", "1")
+"""Modes of images whose pixels are object ids: palette, grey, black and white."""
+
+
+class FileSequence(VideoSequence):
+    """A video of one image file a frame, and a mask file for some frames.
+
+    frames: image files, in order; their stems are the names of the frames. masks: by index of the frame,
+    mask files. merge: any pixel of a mask that is not black is object 1, and none is ignored. short_side:
+    shorter side in pixels to which larger frames and masks are reduced when read. No file is opened before
+    it is used.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        frames: Sequence[Path],
+        masks: Mapping[int, Path],
+        merge: bool = False,
+        short_side: int | None = None,
+    ) -> None:
+        self.name = name
+        self.frames = tuple(frames)
+        self.masks = dict(sorted(masks.items()))
+        self.merge = merge
+        self.frame_names = tuple(path.stem for path in self.frames)
+        self._short_side = short_side
+
+    @property
+    def annotated_frames(self) -> tuple[int, ...]:
+        """Indices of the frames that have a mask, ascending."""
+        return tuple(self.masks)
+
+    @cached_property
+    def file_size(self) -> tuple[int, int]:
+        """Height and width of the files, in pixels; raises UserError if the first frame cannot be opened."""
+        return read_header(self.frames[0])[0]
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Height and width of frames and masks as they are read, in pixels."""
+        height, width = self.file_size
+        scale = min(1.0, (self._short_side or np.inf) / min(height, width))
+        return round(height * scale), round(width * scale)
+
+    def image(self, t: int) -> Tensor:
+        """Read frame t: RGB, uint8 [3, H, W]; raises UserError if it is broken or has another size."""
+        import torch
+
+        path = self.frames[t]
+        pixels = self._resize(path, read_image(path), Image.Resampling.BOX)
+        return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+
+    def mask(self, t: int) -> Tensor | None:
+        """Read the mask of frame t, uint8 [H, W], or None; raises UserError if it is broken or misfits."""
+        import torch
+
+        path = self.masks.get(range(self.num_frames)[t])
+        if path is None:
+            return None
+        labels = self._resize(path, read_labels(path, self.merge), Image.Resampling.NEAREST)
+        return torch.from_numpy(labels.copy())
+
+    def _resize(
+        self, path: Path, pixels: NDArray[np.uint8], resampling: Image.Resampling
+    ) -> NDArray[np.uint8]:
+        """Bring pixels [h, w, ...] of a file to `size`."""
+        if pixels.shape[:2] != self.file_size:
+            raise UserError(misfit(path, pixels.shape[:2], self.frames[0], self.file_size))
+        if self.size == self.file_size:
+            return pixels
+        return np.asarray(Image.fromarray(pixels).resize(self.size[::-1], resampling))
+
+
+def misfit(path: Path, size: tuple[int, ...], other: Path, other_size: tuple[int, ...]) -> str:
+    """Say that the (height, width) of one file is not that of another."""
+    return (
+        f"{path} is {size[1]}x{size[0]}, but {other} is {other_size[1]}x{other_size[0]} (width x height): "
+        "make it the same size, or leave it out"
+    )
+
+
+def read_header(path: Path) -> tuple[tuple[int, int], str]:
+    """Return (height, width) and mode of an image file without decoding it; raises UserError if broken."""
+    with _broken_file_named(path), Image.open(path) as image:
+        return (image.height, image.width), image.mode
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Decode an image file: RGB, uint8 [H, W, 3]; raises UserError if it is broken."""
+    with _broken_file_named(path), Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def read_labels(path: Path, merge: bool = False) -> NDArray[np.uint8]:
+    """Decode a mask file: object ids uint8 [H, W]; with `merge`, 1 wherever it is not black.
+
+    Raises UserError if it is broken, or, without `merge`, if its pixels are colours and no ids.
+    """
+    with _broken_file_named(path), Image.open(path) as image:
+        pixels = np.asarray(image if image.mode in ID_MODES else image.convert("RGB"))
+    if merge:
+        return (pixels.reshape(*pixels.shape[:2], -1) != 0).any(-1).astype(np.uint8)
+    if pixels.ndim > 2:
+        raise UserError(no_ids(path))
+    return pixels.astype(np.uint8)
+
+
+def no_ids(path: Path) -> str:
+    """Say that a mask file holds colours instead of ids."""
+    return f"{path} is a colour image, but a mask must be a palette or grey PNG whose values are object ids"
+
+
+@contextmanager
+def _broken_file_named(path: Path) -> Iterator[None]:
+    """Turn the many types that Pillow raises on a missing or broken file into a UserError that names it."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: restore it, or leave out its sequence") from None
+    except Exception as error:
+        raise UserError(f"{path} cannot be read as an image ({error}): replace it") from error

@@ -1,0 +1,53 @@
+"""What the official layouts share: folders that must exist, names to choose from, files in order."""
+
+import re
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from eosvos.errors import UserError
+
+FRAME_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+
+
+def folder(path: str | Path, mend: str) -> Path:
+    """Return an existing folder; else raise UserError that ends with `mend`, what to do."""
+    path = Path(path).expanduser()
+    if not path.is_dir():
+        raise UserError(f"the folder {path} does not exist: {mend}")
+    return path
+
+
+def choose(wanted: Sequence[str] | None, known: Iterable[str], what: str, where: str) -> list[str]:
+    """Return the wanted names, all that are known for None.
+
+    Raises UserError if one is not known, with the names that are close to it (else the first few).
+    """
+    known = list(known)
+    for name in wanted or ():
+        if name not in known:
+            close = get_close_matches(name, known, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"there are {_some(known)}"
+            raise UserError(f"{what} {name!r} is not in {where}: {hint}")
+    return list(wanted) if wanted is not None else known
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(sorted(names)[:10]) or "none"
+    return shown if len(names) <= 10 else f"{shown}, and {len(names) - 10} more"
+
+
+def subfolders(path: Path) -> list[str]:
+    """Names of the folders in a folder, sorted."""
+    return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def files(path: Path, suffixes: Iterable[str] = FRAME_SUFFIXES) -> dict[str, Path]:
+    """Files in a folder with one of the suffixes, by stem, in the order of the numbers in their names."""
+    found = [entry for entry in path.iterdir() if entry.suffix.lower() in suffixes and entry.name[0] != "."]
+    return {entry.stem: entry for entry in sorted(found, key=lambda entry: _natural(entry.stem))}
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Key that sorts frame2 before frame10."""
+    return [(int(part or -1), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
