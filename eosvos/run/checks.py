@@ -1,6 +1,5 @@
 """What can be said of a configuration before torch is imported: ranges, choices, combinations, files."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,7 +17,9 @@ COCO_BACKBONES = ("resnet50", "resnet101")
 
 @dataclass(frozen=True)
 class Videos:
-    """The videos of a data set: `train` is a pool of tasks or a list of sequences, the others are lists of sequences."""
+    """The videos of a data set: `train` is a pool of tasks or a list of sequences, the others are lists of
+    sequences.
+    """
 
     train: Any
     val: list[Any]
@@ -28,7 +29,8 @@ class Videos:
 def prepare(cfg: DictConfig, training: bool = True) -> Videos:
     """Check the whole configuration and list the data set's videos; raises UserError. Takes no torch.
 
-    The videos are checked as far as lists, existence and headers go. Without `training` only the test videos are listed.
+    The videos are checked as far as lists, existence and headers go. Without `training` only the test videos
+    are listed.
     """
     check(cfg)
     test = build(cfg.dataset.test)
@@ -39,34 +41,33 @@ def prepare(cfg: DictConfig, training: bool = True) -> Videos:
 
 def check(cfg: DictConfig) -> None:
     """Raise UserError for the first value out of range, missing value, or impossible combination."""
-    for problem in (*_values(cfg), *_checkpoint(cfg), *_processes(cfg), *_learning(cfg), *_networks(cfg)):
-        raise UserError(problem)
-
-
+    for problems in (_values, _checkpoint, _processes, _learning, _networks):
+        for problem in problems(cfg):
+            raise UserError(problem)
 
 
 def _values(node: DictConfig, path: str = "") -> Iterator[str]:
-    """Problems with single values: keys without one, unknown ones that were forced in by '+', ranges and choices."""
+    """Problems with single values: keys without one, unknown ones that were forced in by '+', ranges and
+    choices.
+    """
     kind = OmegaConf.get_type(node)
     rules = {f.name: f.metadata for f in fields(kind)} if hasattr(kind, "__dataclass_fields__") else None
+    # First the keys of this level: deeper ones may refer to them.
     for name in node:
-        key = f"{path}{name}"
         if OmegaConf.is_missing(node, name):
-            yield f"{key} has no value: give it on the command line, {key}=VALUE"
-            continue
+            yield f"{path}{name} has no value: give it on the command line, {path}{name}=VALUE"
         if rules is not None and name not in rules:
-            yield f"there is no key {key}{suggest(str(name), rules)}"
-            continue
-        value = node[name]
+            yield f"there is no key {path}{name}: {suggest(path + str(name), rules)}"
+    for name, value in node.items():
         if isinstance(value, DictConfig):
-            yield from _values(value, f"{key}.")
+            yield from _values(value, f"{path}{name}.")
         elif rules is not None and value is not None:
-            yield from _range(key, value, rules[name])
+            yield from _range(f"{path}{name}", value, rules[name])
 
 
 def _range(key: str, value: Any, rule: Any) -> Iterator[str]:
     if "options" in rule and value not in rule["options"]:
-        yield f"{key}={value} is none of {', '.join(rule['options'])}{_meant(value, rule['options'])}"
+        yield f"{key}={value} is none of {', '.join(rule['options'])}"
     low, high, above = (rule.get(name) for name in ("low", "high", "above"))
     if low is not None and not value >= low:
         yield f"{key}={value} is too small: it must be at least {low}"
@@ -76,18 +77,15 @@ def _range(key: str, value: Any, rule: Any) -> Iterator[str]:
         yield f"{key}={value} is too large: it must be at most {high}"
 
 
-def _meant(value: Any, options: tuple[str, ...]) -> str:
-    clause = suggest(str(value), options)
-    return clause if "did you mean" in clause else ""
-
-
 def _checkpoint(cfg: DictConfig) -> Iterator[str]:
     if cfg.resume and cfg.checkpoint is None:
         yield "resume=true needs checkpoint=FILE, the last checkpoint of the interrupted run"
     if cfg.checkpoint is not None and not Path(cfg.checkpoint).is_file():
         folder = Path(cfg.checkpoint).parent
         there = [str(path) for path in folder.glob("*.ckpt")] if folder.is_dir() else []
-        yield f"checkpoint={cfg.checkpoint}: there is no such file" + (f"; there is {', '.join(sorted(there))}" if there else "")
+        yield f"checkpoint={cfg.checkpoint}: there is no such file" + (
+            f"; there is {', '.join(sorted(there))}" if there else ""
+        )
 
 
 def _processes(cfg: DictConfig) -> Iterator[str]:
@@ -128,10 +126,15 @@ def _learning(cfg: DictConfig) -> Iterator[str]:
 
 
 def _networks(cfg: DictConfig) -> Iterator[str]:
-    weights, name = cfg.backbone.get("weights", "none"), cfg.backbone.get("name")
-    if weights == "coco" and name not in COCO_BACKBONES:
-        yield f"backbone.weights=coco: there are none for {name}, only for {' and '.join(COCO_BACKBONES)}; use imagenet or none"
-    if weights == "coco" and cfg.segmenter.get("_target_") != MASK_RCNN:
-        yield "backbone.weights=coco are those of a whole Mask R-CNN: use imagenet or none with this segmenter"
-    if weights not in ("coco", "imagenet", "none") and not os.path.isfile(weights):
-        yield f"backbone.weights={weights} is neither coco, imagenet nor none, and there is no such file"
+    name, is_detector = cfg.backbone.get("name"), cfg.segmenter.get("_target_") == MASK_RCNN
+    if is_detector and cfg.segmenter.weights == "coco" and name not in COCO_BACKBONES:
+        yield (
+            f"segmenter.weights=coco: there are none for {name or 'this backbone'}, only for {' and '.join(COCO_BACKBONES)}; "
+            "set segmenter.weights=none"
+        )
+    if cfg.backbone.get("weights") == "coco":
+        yield "backbone.weights=coco: these are the weights of a whole Mask R-CNN; set segmenter.weights=coco"
+    for node, known in (("segmenter", ("coco", "none")), ("backbone", ("coco", "imagenet", "none"))):
+        weights = cfg[node].get("weights", "none")
+        if weights not in known and not Path(weights).is_file():
+            yield f"{node}.weights={weights} is none of {', '.join(known)}, and there is no such file"

@@ -1,7 +1,8 @@
 """The arguments of everything that a `_target_` builds: videos, backbones, segmenters, loggers. Torch-free.
 
-One dataclass per target, with the target's parameter names; a config file takes it up by `defaults: [/schema/NAME@_here_]`.
-A config file of your own may do without: its keys are then checked by the target alone.
+One dataclass per target, with the target's parameter names; a config file takes it up by `defaults:
+[/schema/NAME@_here_]`. A config file of your own may do without: its keys are then checked by the target
+alone.
 """
 
 from dataclasses import dataclass, field
@@ -195,8 +196,9 @@ class Semantic(Target):
 
 @dataclass
 class MaskRcnn(Target):
-    """Arguments of `eosvos.models.mask_rcnn.MaskRCNN`, but the backbone, and the weights, which come with it."""
+    """Arguments of `eosvos.models.mask_rcnn.MaskRCNN`, but the backbone."""
 
+    weights: str = MISSING
     variant: str = one_of("published", "torchvision")
     min_size: int | None = within(low=16)
     max_size: int = within(low=16)

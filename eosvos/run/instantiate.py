@@ -1,4 +1,6 @@
-"""From configuration to objects: Hydra's `instantiate`, its errors undone, and a guard for what a checkpoint may ask for."""
+"""From configuration to objects: Hydra's `instantiate`, its errors undone, and a guard for what a checkpoint
+may ask for.
+"""
 
 import importlib
 from collections.abc import Iterator, Mapping
@@ -11,7 +13,8 @@ from eosvos.errors import UserError
 
 
 def build(node: Any, **arguments: Any) -> Any:
-    """What the node's `_target_` makes of its other keys, and of `arguments`; lists and dicts arrive as plain ones.
+    """What the node's `_target_` makes of its other keys, and of `arguments`; lists and dicts arrive as plain
+    ones.
 
     A UserError of the target comes through as it is.
     """
@@ -24,13 +27,17 @@ def build(node: Any, **arguments: Any) -> Any:
 
 
 def check_trusted(config: Any) -> None:
-    """Raise UserError unless every `_target_` in plain dicts and lists is a class or function that eosvos itself defines.
+    """Raise UserError unless every `_target_` in plain dicts and lists is a class or function that eosvos
+    itself defines.
 
-    For what a file brings along: a checkpoint must not be able to call anything else, nor to read the environment.
+    For what a file brings along: a checkpoint must not be able to call anything else, nor to read the
+    environment.
     """
     for key, value in _leaves(config):
         if isinstance(value, str) and "${" in value:
-            raise UserError(f"the checkpoint's configuration holds an interpolation, {value!r}, and is refused")
+            raise UserError(
+                f"the checkpoint's configuration holds an interpolation, {value!r}, and is refused"
+            )
         if key == "_target_" and not _is_ours(value):
             raise UserError(
                 f"the checkpoint asks for {value!r}, which is not a part of eosvos, and is refused: "

@@ -7,15 +7,31 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 
-from hydra.errors import HydraException, MissingConfigException
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
 
 from eosvos.errors import UserError
+from eosvos.run.help import options
+
+# What OmegaConf says, as a pattern, and what is wanted instead.
+_WANTED = (
+    (r"could not be converted to Integer", "must be a whole number"),
+    (r"could not be converted to Float", "must be a number"),
+    (r"is not a valid bool", "must be true or false"),
+    (r"not Optional|non-optional", "needs a value, null will not do"),
+    (r"is not a ListConfig, list or tuple", "must be a list, [a, b]"),
+    (
+        r"Invalid type assigned|Cannot assign|is not a subclass",
+        "is a group of keys, not a value: set the keys in it",
+    ),
+)
 
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """End the program with status 2 and one sentence when the user's input is at fault; other errors keep their traceback."""
+    """End the program with status 2 and one sentence when the user's input is at fault; other errors keep
+    their traceback.
+    """
     # Hydra then raises what goes wrong while it composes instead of printing it.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
@@ -23,7 +39,7 @@ def user_errors() -> Iterator[None]:
     except UserError as error:
         message = str(error)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        if isinstance(error, ValueError) and "override" not in str(error):
+        if isinstance(error, ValueError) and "Config group override" not in str(error):
             raise
         message = explain(error)
     else:
@@ -33,60 +49,54 @@ def user_errors() -> Iterator[None]:
 
 
 def explain(error: Exception) -> str:
-    """What Hydra or OmegaConf complain about, as one sentence that names the key and the mend."""
+    """What Hydra or OmegaConf complain about while they compose, as one sentence that names the key and the
+    mend.
+    """
+    problem = " ".join(str(error).split())
     if isinstance(error, MissingConfigException):
         return _unknown_option(error)
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    if isinstance(cause, MissingMandatoryValue):
-        key = getattr(cause, "full_key", None) or str(cause).split(":")[-1].strip()
-        return f"{key} has no value: give it on the command line, {key}=VALUE"
-    key = getattr(cause, "full_key", None) or _override_of(error).lstrip("+~").split("=")[0]
-    known = _siblings(cause)
-    if known is not None and key.split(".")[-1] not in known:
-        return f"there is no key {key}{suggest(key.split('.')[-1], known)}; python train.py --cfg job shows all keys"
-    wanted = _wanted(str(cause).splitlines()[0])
-    if key and wanted:
-        return f"{key}: {wanted} (given: {_override_of(error) or getattr(cause, 'value', '')})"
-    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    if isinstance(error, OverrideParseException):
+        return f"cannot read {error.override!r}: write KEY=VALUE, and put a value with special characters in quotes"
+    if problem.startswith("Ambiguous value"):
+        return f"several values for one key need -m, a run for each; or write a list, KEY=[a,b] ({problem.split(' 1. ')[0]})"
+    if "Config group override" in problem:
+        return "a group takes the name of one of its options, as in dataset=davis2016; --help lists them"
+    return _wrong_value(error) or problem
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """A clause with the known words that are closest to a mistaken one, or with all of them if there are few."""
+def suggest(key: str, known: Iterable[str]) -> str:
+    """A clause with the known words closest to the last part of a mistaken key, or with all of them if none
+    is close.
+    """
+    path, _, word = key.rpartition(".")
     known = sorted(known)
-    close = get_close_matches(word, known, n=3, cutoff=0.6)
-    if close:
-        return f"; did you mean {' or '.join(close)}?"
-    return f"; there are {', '.join(known)}"
+    close = [f"{path}.{name}" if path else name for name in get_close_matches(word, known, n=3, cutoff=0.6)]
+    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
 
 
 def _unknown_option(error: MissingConfigException) -> str:
-    name = str(error.missing_cfg_file or "")
-    group, _, option = name.rpartition("/")
-    options = [o for o in error.options or [] if not o.startswith("_")]
-    if not options:
+    group, _, option = str(error.missing_cfg_file).rpartition("/")
+    known = options(group) if group else {}
+    if not known:
         return " ".join(str(error).split())
-    return f"{group} has no option {option}{suggest(option, options)} (options: {', '.join(options)})"
+    clause = suggest(option, known)
+    listing = f" (all: {', '.join(known)})" if "did you mean" in clause else ""
+    return f"{group} has no option {option}: {clause}{listing}"
 
 
-def _siblings(cause: BaseException) -> list[str] | None:
-    """The keys that stand beside the one that an OmegaConf error is about."""
+def _wrong_value(error: Exception) -> str:
+    """A sentence on an override whose key does not exist, or whose value is of the wrong type; empty for
+    other errors.
+    """
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    match = re.match(r"(?:Error merging override|Could not override) '?([^'\n]*)'?", str(error))
+    override = match.group(1) if match else ""
+    key = getattr(cause, "full_key", None) or override.lstrip("+~").split("=")[0]
     parent = getattr(cause, "parent_node", None)
-    return [str(key) for key in parent] if hasattr(parent, "keys") else None
-
-
-def _override_of(error: Exception) -> str:
-    match = re.match(r"(?:Error merging override|Could not override|Error parsing override) '?([^'\n]*)'?", str(error))
-    return match.group(1).rstrip(".") if match else ""
-
-
-def _wanted(problem: str) -> str:
-    kinds = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
-    if match := re.search(r"could not be converted to (\w+)", problem):
-        return f"must be {kinds.get(match.group(1), match.group(1))}"
-    if match := re.search(r"is not a valid bool", problem):
-        return "must be true or false"
-    if "not Optional" in problem or "non-optional" in problem:
-        return "needs a value, null will not do"
-    if "Invalid type assigned" in problem or "Cannot assign" in problem or "is not a subclass" in problem:
-        return "is a group of keys, not a value; set the keys in it"
+    known = [str(name) for name in parent] if hasattr(parent, "keys") else None
+    if known and key and key.split(".")[-1] not in known:
+        return f"there is no key {key}: {suggest(key, known)}"
+    for pattern, wanted in _WANTED:
+        if key and re.search(pattern, str(cause)):
+            return f"{key} {wanted} (given: {override})"
     return ""

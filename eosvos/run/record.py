@@ -1,4 +1,6 @@
-"""What a run leaves behind about itself: its configuration, the versions of everything, the git revision, the seed."""
+"""What a run leaves behind about itself: its configuration, the versions of everything, the git revision, the
+seed.
+"""
 
 import json
 import platform
@@ -37,7 +39,9 @@ def versions() -> dict[str, str | None]:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Revision of this source tree, and whether tracked files differ from it; None if it is not a git checkout."""
+    """Revision of this source tree, and whether tracked files differ from it; None if it is not a git
+    checkout.
+    """
     root = Path(__file__).resolve().parents[2]
     revision = _git(root, "rev-parse", "HEAD")
     if revision is None:
@@ -47,7 +51,9 @@ def git_state() -> dict[str, Any] | None:
 
 def _git(root: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(
+            ["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

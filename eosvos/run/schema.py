@@ -1,7 +1,8 @@
 """The shape of the configuration: names, types, ranges and choices of every key, without torch.
 
-Hydra merges each config file and each override into these dataclasses, so that a key that does not exist or a value of the
-wrong type fails while the configuration is composed. What a key means stands beside its value, in conf/.
+Hydra merges each config file and each override into these dataclasses, so that a key that does not exist or a
+value of the wrong type fails while the configuration is composed. What a key means stands beside its value,
+in conf/.
 """
 
 from dataclasses import dataclass, field

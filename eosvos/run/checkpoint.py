@@ -1,0 +1,89 @@
+"""Checkpoints: what ours hold beside Lightning's, and how a learner comes out of one."""
+
+import hashlib
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+
+from eosvos.errors import UserError
+from eosvos.inference.finetune import FinetuneConfig
+from eosvos.meta.learner import MetaLearner
+from eosvos.run.instantiate import check_trusted
+from eosvos.run.networks import build_learner, finetune_config, without_weights
+
+KEY = "eosvos"
+_PREFIX = "learner."
+
+
+@dataclass(frozen=True)
+class LoadedCheckpoint:
+    """A learner from a checkpoint, and what the checkpoint says about it.
+
+    `stage`: parent or meta; `iteration`: meta iterations done; `digest`: SHA-256 of the file, hexadecimal.
+    """
+
+    learner: MetaLearner
+    model: dict[str, Any]
+    finetune: FinetuneConfig
+    stage: str
+    iteration: int
+    digest: str
+
+
+class StoreConfig(Callback):
+    """Puts the model's configuration, as plain dicts, into every checkpoint."""
+
+    def __init__(self, model: dict[str, Any], finetune: dict[str, Any], stage: str) -> None:
+        self.content = {"format": 1, "model": model, "finetune": finetune, "stage": stage}
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the configuration."""
+        checkpoint[KEY] = self.content
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint of train.py holds, on the CPU; raises UserError if the file is no such checkpoint.
+
+    Nothing in the file is executed, and its configuration asks for nothing outside of eosvos.
+    """
+    if not path.is_file():
+        raise UserError(f"checkpoint={path}: there is no such file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"checkpoint={path} cannot be read as a checkpoint of train.py: {reason}") from None
+    if not isinstance(content, dict) or KEY not in content:
+        raise UserError(f"checkpoint={path} is not a checkpoint of train.py: it has no entry {KEY!r}")
+    check_trusted(content[KEY])
+    return content
+
+
+def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> LoadedCheckpoint:
+    """The learner of a checkpoint, on a device; raises UserError if it is broken, foreign or does not fit
+    together.
+    """
+    content = read_checkpoint(path)
+    stored = content[KEY]
+    learner = build_learner(without_weights(stored["model"]), seed=0)
+    state = {n.removeprefix(_PREFIX): v for n, v in content["state_dict"].items() if n.startswith(_PREFIX)}
+    try:
+        learner.load_state_dict(state)
+    except RuntimeError as error:
+        first = " ".join(str(error).split())[:200]
+        raise UserError(f"checkpoint={path}: its weights do not fit its own configuration: {first}") from None
+    return LoadedCheckpoint(
+        learner=learner.to(device),
+        model=stored["model"],
+        finetune=finetune_config(stored["finetune"]),
+        stage=stored["stage"],
+        iteration=content.get("iteration", 0),
+        digest=hashlib.sha256(path.read_bytes()).hexdigest(),
+    )

@@ -1,0 +1,93 @@
+"""From configuration to networks: the segmenter, the learner around it, and how they are tuned."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from eosvos.inference.finetune import FinetuneConfig, OnlineConfig
+from eosvos.meta.learner import MetaLearner
+from eosvos.meta.learning_rates import RateConfig
+from eosvos.meta.outer import GroupConfig, OuterConfig
+from eosvos.models.segmenter import Segmenter
+from eosvos.run.instantiate import build
+from eosvos.seeding import isolated_rng
+
+MODEL_PARTS = ("segmenter", "backbone")
+
+
+def plain(node: Any) -> Any:
+    """The node as plain dicts, lists and values, with all references resolved."""
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def model_config(cfg: DictConfig) -> dict[str, Any]:
+    """All that is needed to build the learner again: the part of the configuration that goes with a
+    checkpoint.
+    """
+    meta = cfg.meta
+    return {
+        **{part: plain(cfg[part]) for part in MODEL_PARTS},
+        "rates": plain(meta.rates),
+        "order": meta.order,
+        "train_encoder": meta.train_encoder,
+    }
+
+
+def build_learner(model: Mapping[str, Any], seed: int) -> MetaLearner:
+    """The learner that `model_config` describes, with fresh weights and rates; raises UserError where they do
+    not fit.
+    """
+    with isolated_rng(seed, "initial weights"):
+        return MetaLearner(
+            build_segmenter(model["segmenter"], model["backbone"]),
+            RateConfig(**model["rates"]),
+            order=model["order"],
+            train_encoder=model["train_encoder"],
+        )
+
+
+def build_segmenter(segmenter: Mapping[str, Any], backbone: Mapping[str, Any]) -> Segmenter:
+    """The segmenter on its backbone. Weights of the whole network spare a ResNet-50 those of ImageNet."""
+    if segmenter.get("weights") == "coco" and backbone.get("name") == "resnet50":
+        backbone = {**backbone, "weights": "none"}
+    return build(segmenter, backbone=build(backbone))
+
+
+def without_weights(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The same model, with nothing to be read or downloaded: a checkpoint brings all weights itself."""
+    parts = {part: dict(model[part]) for part in MODEL_PARTS}
+    for part in parts.values():
+        if "weights" in part:
+            part["weights"] = "none"
+    return {**model, **parts}
+
+
+def finetune_config(node: Mapping[str, Any]) -> FinetuneConfig:
+    """Fine-tuning as configured; `online.every` of None means no online adaptation."""
+    values = dict(plain(node))
+    online = values.pop("online")
+    return FinetuneConfig(**values, online=OnlineConfig(**online) if online["every"] else None)
+
+
+def outer_config(node: Mapping[str, Any]) -> OuterConfig:
+    """The outer optimiser as configured."""
+    values = dict(plain(node))
+    groups = {name: GroupConfig(**values.pop(name)) for name in ("weights", "rates")}
+    return OuterConfig(**values, **groups)
+
+
+def query_weights(meta: DictConfig) -> list[float]:
+    """The weight of the query loss after each inner step; they add up to 1 unless given."""
+    steps = meta.inner_steps
+    if meta.multi_step:
+        return list(meta.step_weights or [1 / steps] * steps)
+    return [0.0] * (steps - 1) + [1.0]
+
+
+def device_for(accelerator: str) -> torch.device:
+    """Where this process computes outside of a Trainer."""
+    if accelerator == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda")

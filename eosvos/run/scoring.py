@@ -1,0 +1,73 @@
+"""Segmenting videos and keeping the score: the same in validation, in the report and in evaluate.py."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+
+from eosvos.data.sequence import VideoSequence
+from eosvos.evaluation.metrics import SequenceScorer
+from eosvos.evaluation.overlay import OverlayStrip
+from eosvos.evaluation.report import ReportRow
+from eosvos.evaluation.results import ResultsFolder, SequenceRecord
+from eosvos.inference.finetune import FinetuneConfig
+from eosvos.inference.predictor import Predictor
+from eosvos.meta.learner import MetaLearner
+
+
+def score_sequence(
+    predictor: Predictor,
+    sequence: VideoSequence,
+    folder: ResultsFolder | None = None,
+    strip: Path | None = None,
+) -> SequenceRecord:
+    """Segment a sequence and score it; frame by frame, so that memory does not grow with its length.
+
+    folder: takes the masks and the record. strip: the file that an overlay strip is written to.
+    """
+    scorer, overlay = SequenceScorer(sequence), OverlayStrip(sequence)
+    for t, (name, labels) in enumerate(predictor.segment(sequence)):
+        scorer.add(labels)
+        if folder is not None:
+            folder.write_frame(sequence.name, name, labels)
+        if strip is not None:
+            overlay.add(t, labels)
+    scores = scorer.scores()
+    record = SequenceRecord(
+        sequence=sequence.name,
+        num_frames=sequence.num_frames,
+        scores=None if scores is None else tuple(scores),
+        seconds_per_adaptation=predictor.timing.seconds_per_adaptation,
+        seconds_per_frame=predictor.timing.seconds_per_frame,
+    )
+    if strip is not None:
+        overlay.save(strip)
+    if folder is not None:
+        folder.finish(sequence.name, record)
+    return record
+
+
+def score_row(
+    name: str, learner: MetaLearner, finetune: FinetuneConfig, sequences: Iterable[VideoSequence], seed: int
+) -> ReportRow:
+    """A row of the report: every sequence segmented by the learner."""
+    predictor = Predictor(learner, finetune, seed=seed)
+    return ReportRow(name, tuple(score_sequence(predictor, sequence) for sequence in sequences))
+
+
+class Validation:
+    """What MetaModule asks for: (J, F) of every object of a sequence, as the predictor segments it.
+
+    Its randomness is its own: validation leaves the state of training as it is.
+    """
+
+    def __init__(self, finetune: FinetuneConfig, seed: int) -> None:
+        self.finetune = finetune
+        self.seed = seed
+
+    def __call__(self, learner: MetaLearner, sequence: VideoSequence) -> list[tuple[float, float]]:
+        """Segment from the first masks, fine-tuning included; each value is in 0..1."""
+        # Lightning validates without gradients, which fine-tuning needs.
+        with torch.enable_grad():
+            record = score_sequence(Predictor(learner, self.finetune, seed=self.seed), sequence)
+        return [(score.region.mean, score.boundary.mean) for score in record.scores or ()]

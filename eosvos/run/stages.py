@@ -1,0 +1,174 @@
+"""The stages of a training run, each on a Lightning Trainer of its own."""
+
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+
+from eosvos.data.augment import AugmentConfig
+from eosvos.data.datamodule import VOSDataModule
+from eosvos.errors import UserError
+from eosvos.meta.learner import MetaLearner
+from eosvos.meta.module import MetaModule
+from eosvos.meta.parent import ParentModule
+from eosvos.run.checkpoint import StoreConfig
+from eosvos.run.checks import Videos
+from eosvos.run.networks import finetune_config, model_config, outer_config, plain, query_weights
+from eosvos.run.scoring import Validation
+
+LAST = {"parent": "parent-last.ckpt", "meta": "last.ckpt"}
+# Parent training leaves the rates alone, which DDP has to be told; meta-training averages its gradients itself.
+STRATEGY = {"parent": "ddp_find_unused_parameters_true", "meta": "ddp"}
+
+
+class Interruption(Callback):
+    """Ctrl-C and SIGTERM end training after the iteration in progress, and leave a checkpoint; a second one,
+    at once.
+
+    Any error leaves a checkpoint too, where a single process trains.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.received = False
+        self._previous: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the signals."""
+        self._previous = {
+            number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        if self.received:
+            raise KeyboardInterrupt
+        self.received = True
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop if any process has had a signal."""
+        if trainer.strategy.reduce_boolean_decision(self.received, all=False):
+            trainer.save_checkpoint(self.path)
+            raise UserError(f"stopped by a signal; go on with checkpoint={self.path} resume=true")
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Leave a checkpoint, unless the other processes would have to help."""
+        self._release()
+        if trainer.world_size == 1 and not self.received:
+            trainer.save_checkpoint(self.path)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Give the signals back."""
+        self._release()
+
+    def _release(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+
+def data_module(cfg: DictConfig, videos: Videos, iterations: int, batch: int) -> VOSDataModule:
+    """Tasks and validation videos as configured."""
+    augment = plain(cfg.dataset.augment)
+    return VOSDataModule(
+        videos.train,
+        videos.val,
+        videos.test,
+        iterations=iterations,
+        meta_batch=batch,
+        seed=cfg.seed,
+        augment=None if augment is None else AugmentConfig(**augment),
+        query_frames=cfg.dataset.query_frames,
+        frame_window=cfg.dataset.frame_window,
+        num_workers=cfg.trainer.workers,
+    )
+
+
+def make_trainer(cfg: DictConfig, stage: str, loggers: list[Any], iterations: int) -> pl.Trainer:
+    """A Trainer for one stage. Leaves OUTPUT/checkpoints/{last,best}.ckpt, or parent-last.ckpt for parent
+    training.
+    """
+    every = max(1, min(cfg.val_every, iterations))
+    last = Path(cfg.output) / "checkpoints" / LAST[stage]
+    saving: dict[str, Any] = {"dirpath": last.parent, "enable_version_counter": False}
+    if stage == "meta":
+        saving |= {"filename": "best", "monitor": "val/J&F", "mode": "max", "save_last": True}
+        saving |= {"auto_insert_metric_name": False, "save_on_train_epoch_end": False}
+    else:
+        saving |= {"filename": last.stem, "every_n_train_steps": every}
+    callbacks: list[Callback] = [
+        StoreConfig(model_config(cfg), plain(cfg.finetune), stage),
+        Interruption(last),
+        ModelCheckpoint(**saving),
+    ]
+    if cfg.trainer.progress:
+        callbacks.append(RichProgressBar(leave=True))
+    return pl.Trainer(
+        accelerator=cfg.trainer.accelerator,
+        devices=cfg.trainer.devices,
+        strategy=STRATEGY[stage] if cfg.trainer.devices > 1 else "auto",
+        precision=cfg.trainer.precision,
+        max_epochs=1,
+        val_check_interval=every,
+        check_val_every_n_epoch=None,
+        limit_val_batches=1.0 if stage == "meta" else 0,
+        num_sanity_val_steps=0,
+        log_every_n_steps=cfg.trainer.log_every,
+        logger=loggers,
+        callbacks=callbacks,
+        enable_progress_bar=cfg.trainer.progress,
+        enable_model_summary=False,
+        # Inference mode would forbid fine-tuning while validating.
+        inference_mode=False,
+        use_distributed_sampler=False,
+        default_root_dir=cfg.output,
+    )
+
+
+def parent_training(
+    cfg: DictConfig, videos: Videos, learner: MetaLearner, loggers: list[Any], resume: str | None
+) -> None:
+    """Supervised training of the initial weights, in place. resume: the checkpoint of such a stage to go on
+    with.
+    """
+    module = ParentModule(
+        learner, steps=cfg.parent.steps, lr=cfg.parent.lr, decay=cfg.parent.decay, seed=cfg.seed
+    )
+    _fit(cfg, "parent", module, data_module(cfg, videos, cfg.parent.steps, cfg.parent.batch), loggers, resume)
+
+
+def meta_training(
+    cfg: DictConfig, videos: Videos, learner: MetaLearner, loggers: list[Any], resume: str | None
+) -> None:
+    """Meta-training of weights and rates, in place. resume: the checkpoint of such a stage to go on with."""
+    module = MetaModule(
+        learner,
+        outer_config(cfg.meta.outer),
+        iterations=cfg.iterations,
+        query_weights=query_weights(cfg.meta),
+        truncate_every=cfg.meta.truncate_every,
+        seed=cfg.seed,
+        max_failures=cfg.meta.max_failures,
+        evaluate=Validation(finetune_config(cfg.finetune), cfg.seed),
+    )
+    _fit(cfg, "meta", module, data_module(cfg, videos, cfg.iterations, cfg.meta.batch), loggers, resume)
+
+
+def _fit(
+    cfg: DictConfig,
+    stage: str,
+    module: pl.LightningModule,
+    data: VOSDataModule,
+    loggers: list[Any],
+    resume: str | None,
+) -> None:
+    trainer = make_trainer(cfg, stage, loggers, data.iterations)
+    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    trainer.save_checkpoint(Path(cfg.output) / "checkpoints" / LAST[stage])

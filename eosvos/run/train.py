@@ -1,0 +1,162 @@
+"""What train.py does: parent training, meta-training, report."""
+
+import copy
+import logging
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, open_dict
+from rich.console import Console
+
+from eosvos.errors import UserError
+from eosvos.evaluation.report import ReportRow, report_table, write_report
+from eosvos.meta.learner import MetaLearner
+from eosvos.run.checkpoint import LoadedCheckpoint, load_checkpoint
+from eosvos.run.checks import Videos, prepare
+from eosvos.run.instantiate import build
+from eosvos.run.networks import build_learner, device_for, finetune_config, model_config
+from eosvos.run.record import record_run
+from eosvos.run.report import Comparison, compare
+from eosvos.run.stages import meta_training, parent_training
+
+START = "start.pt"
+# Warnings of libraries about what is meant to be as it is.
+NOISE = (
+    r".*module\(s\) in eval mode",  # segmenters set their modes themselves
+    r"Checkpoint directory .* exists",  # parent and meta stage share it
+    r".*does not have many workers",  # tiny networks need none
+    r".*LeafSpec",
+)
+
+
+@dataclass
+class TrainResult:
+    """What a run has made: the learner; the one that meta-training started from, if it is known; the report's
+    rows.
+
+    `metrics`: for each row its figures (J, F, J&F, standard errors, seconds), by the row's name.
+    """
+
+    learner: MetaLearner
+    before: MetaLearner | None
+    rows: list[ReportRow]
+
+    @property
+    def metrics(self) -> dict[str, dict[str, float | None]]:
+        """The report's figures by row."""
+        return {row.name: row.figures() for row in self.rows}
+
+
+def train(cfg: DictConfig, videos: Videos | None = None) -> TrainResult:
+    """Run the stages that the configuration asks for, and report; everything goes into the folder cfg.output.
+
+    videos: what `prepare` has listed, unless it shall be called here. Raises UserError for bad input, in good
+    time.
+    """
+    videos = videos or prepare(cfg)
+    set_up(cfg)
+    loaded = take_checkpoint(cfg)
+    record = int(os.environ.get("LOCAL_RANK", 0)) == 0
+    if record:
+        record_run(cfg)
+    learner = loaded.learner if loaded else build_learner(model_config(cfg), cfg.seed)
+    loggers = [build(node) for node in cfg.logger.values()]
+    stage = loaded.stage if loaded and cfg.resume else None
+    if cfg.parent.steps and stage != "meta":
+        parent_training(cfg, videos, learner, loggers, cfg.checkpoint if stage == "parent" else None)
+    before = starting_point(cfg, learner, resumed=stage == "meta")
+    if cfg.iterations:
+        meta_training(cfg, videos, learner, loggers, cfg.checkpoint if stage == "meta" else None)
+    if not record:
+        return TrainResult(learner, before, [])
+    return TrainResult(learner, before, report(cfg, videos, before, learner if cfg.iterations else None))
+
+
+def set_up(cfg: DictConfig) -> None:
+    """Threads of this process, the global seed, and quiet libraries; raises UserError where there is no such
+    hardware.
+    """
+    if cfg.trainer.accelerator == "gpu" and torch.cuda.device_count() < cfg.trainer.devices:
+        found = torch.cuda.device_count()
+        raise UserError(
+            f"trainer.devices={cfg.trainer.devices} GPUs asked for, {found} found: set trainer=cpu or fewer devices"
+        )
+    threads = cfg.threads or max(1, len(os.sched_getaffinity(0)) // cfg.trainer.devices)
+    # Lightning and the workers look at the variables.
+    os.environ["OMP_NUM_THREADS"] = os.environ["OPENCV_FOR_THREADS_NUM"] = str(threads)
+    torch.set_num_threads(threads)
+    torch.manual_seed(cfg.seed)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for noise in NOISE:
+        warnings.filterwarnings("ignore", message=noise)
+
+
+def take_checkpoint(cfg: DictConfig) -> LoadedCheckpoint | None:
+    """Load cfg.checkpoint, if any, and put its model in the place of the configured one."""
+    if cfg.checkpoint is None:
+        return None
+    loaded = load_checkpoint(Path(cfg.checkpoint))
+    with open_dict(cfg):
+        cfg.segmenter = loaded.model["segmenter"]
+        cfg.backbone = loaded.model["backbone"]
+    cfg.meta.rates = loaded.model["rates"]
+    cfg.meta.train_encoder = loaded.model["train_encoder"]
+    return loaded
+
+
+def starting_point(cfg: DictConfig, learner: MetaLearner, resumed: bool) -> MetaLearner | None:
+    """A copy of the learner as meta-training finds it; a resumed run finds it beside its checkpoint, or not
+    at all.
+    """
+    before = copy.deepcopy(learner)
+    path = Path(cfg.output) / "checkpoints" / START
+    if resumed:
+        there = Path(cfg.checkpoint).parent / START
+        if not there.is_file():
+            return None
+        before.load_state_dict(torch.load(there, map_location="cpu", weights_only=True))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(before.state_dict(), path)
+    return before
+
+
+def report(
+    cfg: DictConfig, videos: Videos, before: MetaLearner | None, after: MetaLearner | None
+) -> list[ReportRow]:
+    """Compare before and after on the test videos, print the table, and write it into the run's folder."""
+    device = device_for(cfg.trainer.accelerator)
+    comparison = Comparison(
+        test=videos.test,
+        tuning=tuning_videos(videos.train, cfg.report.tuning_videos),
+        finetune=finetune_config(cfg.finetune),
+        rates=cfg.report.rates,
+        seed=cfg.seed,
+    )
+    learners = [learner and learner.to(device) for learner in (before, after)]
+    rows = compare(*learners, comparison)
+    title = f"{len(videos.test)} videos that training never saw"
+    wide_console().print(report_table(rows, title=title))
+    write_report(cfg.output, rows)
+    return rows
+
+
+def wide_console() -> Console:
+    """The terminal; or a wide page, where output goes into a file or a pipe."""
+    console = Console()
+    return console if console.is_terminal else Console(width=120)
+
+
+def tuning_videos(train: Any, count: int) -> list[Any]:
+    """The first `count` different training videos, from a list of videos or a pool of (video, object) pairs."""
+    found: dict[str, Any] = {}
+    for i in range(len(train)):
+        entry = train[i]
+        video = entry[0] if isinstance(entry, tuple) else entry
+        found.setdefault(video.name, video)
+        if len(found) == count:
+            break
+    return list(found.values())
