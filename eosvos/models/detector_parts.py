@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import log2
 
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.rpn import RPNHead
@@ -12,6 +12,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import initLevelMapper
 
 from eosvos.errors import UserError
+from eosvos.models.backbones import PyramidBackbone
 from eosvos.models.roi_heads import ObjectHeads
 from eosvos.models.variants import Anchors, ProposalNetwork
 
@@ -39,7 +40,7 @@ class MaskBranch:
 
 
 def proposal_network(
-    backbone: nn.Module, anchors: Anchors, samples: int, kept: tuple[int, int], beta: float
+    backbone: PyramidBackbone, anchors: Anchors, samples: int, kept: tuple[int, int], beta: float
 ) -> ProposalNetwork:
     """Build the first stage.
 
@@ -71,16 +72,21 @@ def proposal_network(
 
 
 def object_heads(
-    backbone: nn.Module,
+    backbone: PyramidBackbone,
     box: BoxBranch,
     mask: MaskBranch,
     samples: int,
-    score_threshold: float,
-    nms_threshold: float,
+    thresholds: tuple[float, float],
     train_jitter: int,
 ) -> ObjectHeads:
-    """Build the second stage; `samples`: boxes per training image, a quarter of them positive at most."""
+    """Build the second stage.
+
+    `samples`: boxes per training image, a quarter of them positive at most; `thresholds`: the score that a
+    detection must exceed, and the IoU from which on NMS drops the lower score; `train_jitter`: jittered
+    copies of the true box among the training proposals.
+    """
     channels = backbone.out_channels
+    score_threshold, nms_threshold = thresholds
     return ObjectHeads(
         _pooling(backbone, box.roi),
         TwoMLPHead(channels * box.roi**2, box.features),
@@ -102,7 +108,7 @@ def object_heads(
     )
 
 
-def _pooling(backbone: nn.Module, side: int) -> MultiScaleRoIAlign:
+def _pooling(backbone: PyramidBackbone, side: int) -> MultiScaleRoIAlign:
     """Pool regions from all levels that are not themselves pooled, each from the one that suits its size.
 
     The levels' scales are set here: torchvision would guess them from the first image, and keep the guess.

@@ -10,12 +10,14 @@ from torchvision.models.detection.transform import resize_boxes
 from torchvision.ops import box_iou
 
 from eosvos.errors import UserError
+from eosvos.models.backbones import PyramidBackbone
 from eosvos.models.coco import load_detector
 from eosvos.models.detector_parts import BoxBranch, MaskBranch, object_heads, proposal_network
 from eosvos.models.losses import IGNORE, bce, lovasz_hinge
 from eosvos.models.proposals import PROPOSAL_MODES, PriorProposals, tight_boxes
+from eosvos.models.roi_heads import ObjectHeads
 from eosvos.models.segmenter import Features, Prediction, Segmenter
-from eosvos.models.variants import VARIANTS, Anchors, Transform
+from eosvos.models.variants import VARIANTS, Anchors, ProposalNetwork, Transform
 
 MASK_LOSSES = {"lovasz": lovasz_hinge, "bce": bce}
 PRIOR_WEIGHT = 0.5  # of the IoU with the prior beside the score, in `select: score_iou`
@@ -35,9 +37,14 @@ class DetectorFeatures(Features):
 class MaskRCNN(GeneralizedRCNN, Segmenter):
     """A detector of one object and its mask, which follows the object from frame to frame by its box."""
 
+    backbone: PyramidBackbone
+    transform: Transform
+    rpn: ProposalNetwork
+    roi_heads: ObjectHeads
+
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: PyramidBackbone,
         weights: str = "none",
         variant: str = "published",
         min_size: int | None = 800,
@@ -70,30 +77,21 @@ class MaskRCNN(GeneralizedRCNN, Segmenter):
         the choices.
         """
         _check_choices(variant, mask_loss, proposals, select)
-        differences = VARIANTS[variant]
-        rpn = proposal_network(
-            backbone,
-            Anchors(anchor_sizes, anchor_ratios, differences.float_strides),
-            rpn_samples,
-            (rpn_proposals_train, rpn_proposals_test),
-            differences.rpn_beta,
-        )
-        heads = object_heads(
-            backbone,
-            BoxBranch(box_roi, box_features, differences.box_beta),
-            MaskBranch(mask_roi, mask_channels, mask_layers, MASK_LOSSES[mask_loss]),
-            roi_samples,
-            score_threshold,
-            nms_threshold,
-            train_jitter,
-        )
-        transform = Transform(
-            min_size, max_size, backbone.image_mean, backbone.image_std, differences.draw_size
-        )
+        differ = VARIANTS[variant]
+        anchors = Anchors(anchor_sizes, anchor_ratios, differ.float_strides)
+        rpn_proposals = (rpn_proposals_train, rpn_proposals_test)
+        rpn = proposal_network(backbone, anchors, rpn_samples, rpn_proposals, differ.rpn_beta)
+        box = BoxBranch(box_roi, box_features, differ.box_beta)
+        mask = MaskBranch(mask_roi, mask_channels, mask_layers, MASK_LOSSES[mask_loss])
+        thresholds = (score_threshold, nms_threshold)
+        heads = object_heads(backbone, box, mask, roi_samples, thresholds, train_jitter)
+        mean, std = backbone.image_mean, backbone.image_std
+        transform = Transform(min_size, max_size, mean, std, differ.draw_size)
         super().__init__(backbone, rpn, heads, transform)
         self.prior_proposals = PriorProposals(proposals, prior_proposals)
         self.select = select
         load_detector(self, weights)
+        self.eval()
 
     def train(self, mode: bool = True) -> "MaskRCNN":
         """Set the mode of all but the backbone: there it could only switch on dropout or move statistics."""
@@ -102,15 +100,16 @@ class MaskRCNN(GeneralizedRCNN, Segmenter):
         return self
 
     def losses(self, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
-        """Return the five losses of method section 2; see `Segmenter.losses`.
+        """Return the five scalar losses of method section 2 for images [B, 3, H, W] and masks [B, H, W].
 
-        The target is the tight box of the object with its mask; ignored pixels count in the mask loss alone,
-        where they are left out.
+        The targets are the object's tight box and its mask; pixels of value 255 are background to the boxes
+        and left out of the mask loss. For ranges and errors see `Segmenter.losses`. Draws from the global
+        generator.
         """
         objects = masks == 1
         boxes = tight_boxes(objects)
         labels = torch.ones(1, dtype=torch.int64, device=masks.device)
-        self.train()
+        self._switch(training=True)
         targets = [
             {"boxes": box[None], "labels": labels, "masks": _object_and_ignored(mask)}
             for box, mask in zip(boxes, masks, strict=True)
@@ -118,8 +117,8 @@ class MaskRCNN(GeneralizedRCNN, Segmenter):
         return self(images, targets)
 
     def features(self, images: Tensor) -> DetectorFeatures:
-        """Compute pyramid and proposals of many frames at once; see `Segmenter.features`."""
-        self.eval()
+        """Compute pyramid and proposals of frames [B, 3, H, W]; see `Segmenter.features`."""
+        self._switch(training=False)
         batch, _ = self.transform(images)
         maps = self.backbone(batch.tensors)
         proposals, _ = self.rpn(batch, maps)
@@ -129,10 +128,14 @@ class MaskRCNN(GeneralizedRCNN, Segmenter):
     def segment(
         self, features: Features, index: int, prior: Tensor | None = None, search: bool = False
     ) -> Prediction:
-        """Detect the object in one frame, and its mask inside of its box; see `Segmenter.segment`."""
+        """Detect the object near its `prior` [4], and its mask inside of its box; see `Segmenter.segment`.
+
+        The probability [H, W] is zero outside of the box, and not multiplied by the score (method section
+        3). Raises TypeError for another segmenter's features.
+        """
         if not isinstance(features, DetectorFeatures):
             raise TypeError(f"MaskRCNN segments its own features, not {type(features).__name__}")
-        self.eval()
+        self._switch(training=False)
         size = features.network_size
         maps = {name: level[index : index + 1] for name, level in features.maps.items()}
         proposals = features.proposals[index]
@@ -151,6 +154,11 @@ class MaskRCNN(GeneralizedRCNN, Segmenter):
     def head_parameters(self) -> list[nn.Parameter]:
         """Return the parameters of the RoI heads: RoIAlign, before them, has no second derivative."""
         return list(self.roi_heads.parameters())
+
+    def _switch(self, training: bool) -> None:
+        """Set the mode if it is another: a walk through all modules takes a tiny network 5 % of its time."""
+        if self.training != training:
+            self.train(training)
 
     def _best(self, boxes: Tensor, scores: Tensor, prior: Tensor | None) -> slice:
         """Return the place of the chosen one among detections [D, 4] that are sorted by score."""

@@ -1,0 +1,190 @@
+"""The parts of Mask R-CNN: boxes, proposals, anchors, the transform and the pooling."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from torch import Tensor
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+from eosvos.models.backbones import tiny_backbone
+from eosvos.models.detector_parts import BoxBranch, MaskBranch, object_heads
+from eosvos.models.losses import lovasz_hinge
+from eosvos.models.proposals import PriorProposals, jittered, tight_boxes
+from eosvos.models.roi_heads import _mask_labels
+from eosvos.models.variants import Anchors, Transform
+from eosvos.seeding import isolated_rng
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 12), st.floats(0.01, 1))
+def test_tight_boxes_are_the_extremes_with_exclusive_maximum(seed: int, h: int, w: int, share: float) -> None:
+    masks = np.random.RandomState(seed).rand(3, h, w) < share
+    masks[:, seed % h, seed % w] = True
+    expected = [[x.min(), y.min(), x.max() + 1, y.max() + 1] for y, x in (np.nonzero(mask) for mask in masks)]
+    assert tight_boxes(torch.from_numpy(masks)).tolist() == expected
+
+
+def test_empty_mask_has_no_box() -> None:
+    with pytest.raises(ValueError, match="mask 0 of 1 shows no object"):
+        tight_boxes(torch.zeros(1, 4, 5, dtype=torch.bool))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**31), st.tuples(*[st.floats(0, 90)] * 2), st.tuples(*[st.floats(1, 60)] * 2))
+def test_jitter_moves_sides_outwards_by_less_than_a_tenth(
+    seed: int, corner: tuple[float, float], extent: tuple[float, float]
+) -> None:
+    size = (100, 120)
+    (x, y), (w, h) = corner, extent
+    box = torch.tensor([x, y, min(x + w, 120), min(y + h, 100)])
+    with isolated_rng(seed):
+        copies = jittered(box, 40, size)
+    assert copies.shape == (40, 4)
+    moved = (copies - box) * torch.tensor([-1, -1, 1, 1])
+    limit = 0.1 * (box[2:] - box[:2]).repeat(2)
+    assert (moved >= 0).all()
+    assert (moved <= limit + 1e-4).all()
+    assert (copies >= 0).all()
+    assert (copies <= torch.tensor([120, 100, 120, 100])).all()
+
+
+def test_jitter_draws_side_by_side_and_is_clamped() -> None:
+    torch.manual_seed(3)
+    draws = [torch.rand(5) for _ in range(4)]
+    torch.manual_seed(3)
+    copies = jittered(torch.tensor([10.0, 20.0, 50.0, 40.0]), 5, (100, 200))
+    torch.testing.assert_close(copies[:, 0], 10 - 4 * draws[0])
+    torch.testing.assert_close(copies[:, 1], 20 - 2 * draws[1])
+    torch.testing.assert_close(copies[:, 2], 50 + 4 * draws[2])
+    torch.testing.assert_close(copies[:, 3], 40 + 2 * draws[3])
+    edge = torch.tensor([0.0, 0.0, 200.0, 100.0])
+    assert torch.equal(jittered(edge, 3, (100, 200)), edge.expand(3, 4))
+
+
+@pytest.mark.parametrize(
+    ("mode", "prior", "search", "best", "copies"),
+    [
+        ("extend", True, False, 3, 4),
+        ("replace", True, False, 0, 7),
+        ("none", True, False, 9, 0),
+        ("replace", True, True, 3, 4),
+        ("none", True, True, 3, 4),
+        ("extend", False, False, 9, 0),
+        ("replace", False, True, 9, 0),
+    ],
+)
+def test_prior_proposals(mode: str, prior: bool, search: bool, best: int, copies: int) -> None:
+    rpn = torch.arange(36.0).view(9, 4)
+    box = torch.tensor([10.0, 20.0, 50.0, 40.0]) if prior else None
+    boxes = PriorProposals(mode, 7)(rpn, box, (100, 200), search)
+    assert len(boxes) == best + copies
+    assert torch.equal(boxes[:best], rpn[:best])
+
+
+def feature_maps(image: tuple[int, int], grids: list[tuple[int, int]]) -> tuple[ImageList, list[Tensor]]:
+    return ImageList(torch.zeros(2, 3, *image), [image, image]), [torch.zeros(2, 4, *grid) for grid in grids]
+
+
+def test_anchors_equal_todays_where_grids_divide_the_image() -> None:
+    inputs = feature_maps((64, 96), [(16, 24), (8, 12)])
+    sizes, ratios = ((8,), (16,)), (0.5, 1.0, 2.0)
+    expected = AnchorGenerator(sizes, (ratios,) * 2)(*inputs)
+    for float_strides in (True, False):
+        found = Anchors([8, 16], ratios, float_strides)(*inputs)
+        assert len(found) == 2
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_anchors_may_lie_fractions_apart() -> None:
+    inputs = feature_maps((96, 96), [(3, 3), (2, 2)])
+    centres = Anchors([32, 64], [1.0], float_strides=True)(*inputs)[0].view(-1, 2, 2).mean(1)
+    assert centres[:4].tolist() == [[0, 0], [32, 0], [64, 0], [0, 32]]
+    inputs = feature_maps((96, 96), [(24, 24), (5, 5)])
+    floats, integers = (Anchors([32, 64], [1.0], f)(*inputs)[0][-1].tolist() for f in (True, False))
+    assert floats == pytest.approx([44.8, 44.8, 108.8, 108.8])
+    assert integers == [44, 44, 108, 108]
+
+
+def test_anchor_sizes_may_be_configuration_lists() -> None:
+    config = OmegaConf.create({"sizes": [[8, 12], [16, 24]], "ratios": [0.5, 1.0]})
+    anchors = Anchors(config.sizes, config.ratios, float_strides=True)
+    assert anchors.num_anchors_per_location() == [4, 4]
+
+
+def target(size: tuple[int, int]) -> dict[str, Tensor]:
+    masks = torch.zeros(1, *size, dtype=torch.uint8)
+    masks[:, 10:30, 20:40] = 1
+    return {"boxes": torch.tensor([[20.0, 10.0, 40.0, 30.0]]), "masks": masks}
+
+
+@pytest.mark.parametrize("size", [(60, 90), (64, 96), (50, 200)])
+@pytest.mark.parametrize("draw_size", [True, False])
+def test_transform_equals_torchvisions(size: tuple[int, int], draw_size: bool) -> None:
+    image = torch.rand(3, *size, generator=torch.Generator().manual_seed(1))
+    theirs, ours = (
+        GeneralizedRCNNTransform(64, 100, list(MEAN), list(STD)),
+        Transform(64, 100, MEAN, STD, draw_size),
+    )
+    with isolated_rng(1):
+        expected, (expected_target,) = theirs([image], [target(size)])
+        after = torch.rand(1)
+    with isolated_rng(1):
+        found, (found_target,) = ours([image], [target(size)])
+        assert torch.equal(torch.rand(1), after) == draw_size
+    assert found.image_sizes == expected.image_sizes
+    assert torch.equal(found.tensors, expected.tensors)
+    assert torch.equal(found_target["boxes"], expected_target["boxes"])
+    assert torch.equal(found_target["masks"], expected_target["masks"])
+
+
+def test_transform_without_a_size_only_normalises_and_pads() -> None:
+    image = torch.rand(3, 50, 70)
+    batch, _ = Transform(None, 10, (0.5,) * 3, (0.25,) * 3, draw_size=False).eval()([image])
+    assert batch.image_sizes == [(50, 70)]
+    assert batch.tensors.shape == (1, 3, 64, 96)
+    torch.testing.assert_close(batch.tensors[0, :, :50, :70], (image - 0.5) / 0.25)
+
+
+def test_pooling_does_not_guess_its_scales_from_the_first_image() -> None:
+    heads = object_heads(
+        tiny_backbone(fpn_channels=8),
+        BoxBranch(3, 16, 1.0),
+        MaskBranch(4, 8, 1, lovasz_hinge),
+        samples=8,
+        thresholds=(0.5, 0.5),
+        train_jitter=0,
+    )
+    # 66 pixels, padded to 96: a guess of the coarsest level's scale from the image's own size is 1 / 8.
+    maps = {str(i): torch.zeros(1, 8, 96 // s, 96 // s) for i, s in enumerate((4, 8, 16))}
+    for pool in (heads.box_roi_pool, heads.mask_roi_pool):
+        pool(maps, [torch.tensor([[0.0, 0.0, 40.0, 40.0]])], [(66, 66)])
+        assert pool.scales == [1 / 4, 1 / 8, 1 / 16]
+
+
+def test_mask_labels_are_soft_and_leave_out_what_touches_ignored_pixels() -> None:
+    masks = torch.zeros(2, 16, 16, dtype=torch.uint8)
+    masks[0, :, 8:] = 1
+    masks[1, 4:6] = 1
+    box = torch.tensor([[0.0, 0.0, 16.0, 16.0]])
+    logits = torch.zeros(1, 8, 8)
+    plain = _mask_labels([{"masks": masks[:1]}], [box], logits)[0]
+    assert plain.min() == 0
+    assert plain.max() == 1
+    assert ((plain >= 0) & (plain <= 1)).all()
+    left_out = _mask_labels([{"masks": masks}], [box], logits)[0]
+    ignored = left_out == 255
+    assert ignored[2:3].all()
+    assert not ignored[4:].any()
+    assert torch.equal(left_out[~ignored], plain[~ignored])
+
+
+def test_mask_labels_of_no_box_are_empty() -> None:
+    labels = _mask_labels([{"masks": torch.ones(1, 8, 8)}], [torch.zeros(0, 4)], torch.zeros(0, 8, 8))
+    assert labels.shape == (0, 8, 8)
