@@ -78,17 +78,13 @@ def class_balanced_bce(
     return (balanced / pixels if size_average else balanced * len(logits) / max(batch, 1)).sum()
 
 
-def dice_bce(logits: Tensor, labels: Tensor) -> Tensor:
-    """The sum of `dice` and `bce` over the batch, a scalar; logits and labels [B, ...]."""
-    return dice(logits, labels) + bce(logits, labels)
-
-
-SEMANTIC_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "bce": bce,
-    "class_balanced": class_balanced_bce,
-    "dice": dice,
-    "dice_bce": dice_bce,
+SEMANTIC_LOSSES: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], ...]] = {
+    "dice_bce": (dice, bce),
+    "dice": (dice,),
+    "bce": (bce,),
+    "class_balanced": (class_balanced_bce,),
 }
+"""What a semantic segmenter may minimise: the sum of the losses that stand there."""
 
 
 def _as_groups(logits: Tensor, labels: Tensor, per_image: bool) -> tuple[Tensor, Tensor, Tensor]:
