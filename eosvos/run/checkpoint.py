@@ -67,9 +67,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> LoadedCheckpoint:
-    """The learner of a checkpoint, on a device; raises UserError if it is broken, foreign or does not fit
-    together.
-    """
+    """The learner of a checkpoint, on a device; raises UserError if the file is broken or foreign."""
     content = read_checkpoint(path)
     stored = content[KEY]
     learner = build_learner(without_weights(stored["model"]), seed=0)

@@ -1,7 +1,7 @@
 """What can be said of a configuration before torch is imported: ranges, choices, combinations, files."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,7 @@ COCO_BACKBONES = ("resnet50", "resnet101")
 
 @dataclass(frozen=True)
 class Videos:
-    """The videos of a data set: `train` is a pool of tasks or a list of sequences, the others are lists of
-    sequences.
-    """
+    """The videos of a data set: lists of sequences, but `train` may be a pool of tasks."""
 
     train: Any
     val: list[Any]
@@ -33,6 +31,8 @@ def prepare(cfg: DictConfig, training: bool = True) -> Videos:
     are listed.
     """
     check(cfg)
+    if not training and cfg.trainer.devices > 1:
+        raise UserError(f"evaluate.py works in one process: trainer.devices={cfg.trainer.devices} must be 1")
     test = build(cfg.dataset.test)
     if not training:
         return Videos(train=[], val=[], test=test)
@@ -47,18 +47,17 @@ def check(cfg: DictConfig) -> None:
 
 
 def _values(node: DictConfig, path: str = "") -> Iterator[str]:
-    """Problems with single values: keys without one, unknown ones that were forced in by '+', ranges and
-    choices.
-    """
-    kind = OmegaConf.get_type(node)
-    rules = {f.name: f.metadata for f in fields(kind)} if hasattr(kind, "__dataclass_fields__") else None
+    """Problems with single keys: no value, unknown (forced in by '+'), out of range, no choice."""
+    kind: Any = OmegaConf.get_type(node)
+    rules = {f.name: f.metadata for f in fields(kind)} if is_dataclass(kind) else None
     # First the keys of this level: deeper ones may refer to them.
-    for name in node:
+    for name in map(str, node):
         if OmegaConf.is_missing(node, name):
             yield f"{path}{name} has no value: give it on the command line, {path}{name}=VALUE"
         if rules is not None and name not in rules:
-            yield f"there is no key {path}{name}: {suggest(path + str(name), rules)}"
-    for name, value in node.items():
+            yield f"there is no key {path}{name}: {suggest(path + name, rules)}"
+    for name in map(str, node):
+        value = node[name]
         if isinstance(value, DictConfig):
             yield from _values(value, f"{path}{name}.")
         elif rules is not None and value is not None:
@@ -97,8 +96,8 @@ def _processes(cfg: DictConfig) -> Iterator[str]:
         )
     if devices > 1 and multirun():
         yield (
-            f"-m cannot be combined with trainer.devices={devices}: the other processes re-run the command line and would "
-            "start the sweep again; start one run for each setting, or set trainer.devices=1"
+            f"-m cannot be combined with trainer.devices={devices}: the other processes re-run the command "
+            "line and would start the sweep again; start one run a setting, or set trainer.devices=1"
         )
 
 
@@ -120,7 +119,8 @@ def _learning(cfg: DictConfig) -> Iterator[str]:
     if meta.step_weights is not None and not meta.multi_step:
         yield "meta.step_weights only has a meaning with meta.multi_step=true"
     if meta.step_weights is not None and len(meta.step_weights) != meta.inner_steps:
-        yield f"meta.step_weights has {len(meta.step_weights)} numbers, but meta.inner_steps={meta.inner_steps} needs as many"
+        given = len(meta.step_weights)
+        yield f"meta.step_weights has {given} numbers, but meta.inner_steps={meta.inner_steps} needs as many"
     if meta.rates.max is not None and meta.rates.max < meta.rates.init:
         yield f"meta.rates.init={meta.rates.init} is above meta.rates.max={meta.rates.max}"
 
@@ -129,8 +129,8 @@ def _networks(cfg: DictConfig) -> Iterator[str]:
     name, is_detector = cfg.backbone.get("name"), cfg.segmenter.get("_target_") == MASK_RCNN
     if is_detector and cfg.segmenter.weights == "coco" and name not in COCO_BACKBONES:
         yield (
-            f"segmenter.weights=coco: there are none for {name or 'this backbone'}, only for {' and '.join(COCO_BACKBONES)}; "
-            "set segmenter.weights=none"
+            f"segmenter.weights=coco: there are none for {name or 'this backbone'}, only for "
+            f"{' and '.join(COCO_BACKBONES)}; set segmenter.weights=none"
         )
     if cfg.backbone.get("weights") == "coco":
         yield "backbone.weights=coco: these are the weights of a whole Mask R-CNN; set segmenter.weights=coco"

@@ -220,6 +220,7 @@ class MaskRcnn(Target):
     score_threshold: float = within(low=0, high=1)
     nms_threshold: float = within(low=0, high=1)
     train_jitter: int = within(low=0)
+    head_norm: bool = MISSING
 
 
 @dataclass

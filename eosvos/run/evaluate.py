@@ -13,18 +13,17 @@ from eosvos.run.checks import Videos, prepare
 from eosvos.run.networks import build_learner, device_for, finetune_config, model_config, plain
 from eosvos.run.record import record_run
 from eosvos.run.scoring import score_sequence
-from eosvos.run.train import set_up, take_checkpoint, wide_console
+from eosvos.run.train import set_up, wide_console, with_checkpoint
 
 
 def evaluate(cfg: DictConfig, videos: Videos | None = None) -> ReportRow:
-    """Segment the test videos with a checkpoint's network; what is finished in the results folder is not done
-    again.
+    """Segment the test videos, but those that are finished in the results folder.
 
     videos: what `prepare` has listed, unless it shall be called here. Raises UserError for bad input.
     """
     videos = videos or prepare(cfg, training=False)
     set_up(cfg)
-    loaded = take_checkpoint(cfg)
+    cfg, loaded = with_checkpoint(cfg)
     record_run(cfg)
     learner = loaded.learner if loaded else build_learner(model_config(cfg), cfg.seed)
     finetune = finetune_config(cfg.finetune)

@@ -7,8 +7,7 @@ GROUPS = ("dataset", "segmenter", "backbone", "meta", "schedule", "finetune", "t
 
 
 def options(group: str) -> dict[str, str]:
-    """The options of a config group and what each is for: the first comment of its file that is no Hydra
-    directive.
+    """The options of a config group and what each is for: the first comment of its file.
 
     Files whose names start with an underscore are parts of others, not options.
     """
@@ -16,9 +15,7 @@ def options(group: str) -> dict[str, str]:
 
 
 def options_table(*groups: str) -> str:
-    """A table of the options of some groups (all of them by default), a line each, for a terminal of 100
-    columns.
-    """
+    """A table of the options of some groups (by default all), a line each."""
     lines = []
     for group in groups or GROUPS:
         for i, (name, summary) in enumerate(options(group).items()):

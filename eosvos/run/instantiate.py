@@ -1,6 +1,4 @@
-"""From configuration to objects: Hydra's `instantiate`, its errors undone, and a guard for what a checkpoint
-may ask for.
-"""
+"""From configuration to objects, and a guard for what a checkpoint may ask for."""
 
 import importlib
 from collections.abc import Iterator, Mapping
@@ -11,10 +9,12 @@ from hydra.utils import instantiate
 
 from eosvos.errors import UserError
 
+# Networks only: other functions of eosvos write files.
+TRUSTED = "eosvos.models."
+
 
 def build(node: Any, **arguments: Any) -> Any:
-    """What the node's `_target_` makes of its other keys, and of `arguments`; lists and dicts arrive as plain
-    ones.
+    """What the node's `_target_` makes of its other keys, as plain values, and of `arguments`.
 
     A UserError of the target comes through as it is.
     """
@@ -27,29 +27,26 @@ def build(node: Any, **arguments: Any) -> Any:
 
 
 def check_trusted(config: Any) -> None:
-    """Raise UserError unless every `_target_` in plain dicts and lists is a class or function that eosvos
-    itself defines.
+    """Raise UserError unless every `_target_` in plain dicts and lists is defined in eosvos.models.
 
     For what a file brings along: a checkpoint must not be able to call anything else, nor to read the
     environment.
     """
     for key, value in _leaves(config):
         if isinstance(value, str) and "${" in value:
-            raise UserError(
-                f"the checkpoint's configuration holds an interpolation, {value!r}, and is refused"
-            )
+            raise UserError(f"the checkpoint's configuration holds a reference, {value!r}, and is refused")
         if key == "_target_" and not _is_ours(value):
             raise UserError(
-                f"the checkpoint asks for {value!r}, which is not a part of eosvos, and is refused: "
+                f"the checkpoint asks for {value!r}, which is no network of eosvos, and is refused: "
                 "only load checkpoints that you trust"
             )
 
 
 def _leaves(config: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(config, Mapping):
+    if isinstance(config, Mapping) and key != "_target_":
         for name, value in config.items():
             yield from _leaves(value, str(name))
-    elif isinstance(config, list | tuple):
+    elif isinstance(config, list | tuple) and key != "_target_":
         for value in config:
             yield from _leaves(value)
     else:
@@ -57,12 +54,12 @@ def _leaves(config: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _is_ours(target: Any) -> bool:
-    """Whether a dotted name is a class or function defined in this package; `eosvos.errors.os.system` is not."""
-    if not isinstance(target, str) or not target.startswith("eosvos."):
+    """Whether a dotted name is defined in eosvos.models; something that is only imported there is not."""
+    if not isinstance(target, str) or not target.startswith(TRUSTED):
         return False
     module, _, name = target.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError):
         return False
-    return callable(found) and getattr(found, "__module__", "").startswith("eosvos.")
+    return callable(found) and getattr(found, "__module__", "").startswith(TRUSTED)

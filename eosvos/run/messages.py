@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from typing import Any
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
@@ -29,8 +30,9 @@ _WANTED = (
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """End the program with status 2 and one sentence when the user's input is at fault; other errors keep
-    their traceback.
+    """End the program with status 2 and one sentence where the user's input is at fault.
+
+    Other errors keep their traceback.
     """
     # Hydra then raises what goes wrong while it composes instead of printing it.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -49,25 +51,22 @@ def user_errors() -> Iterator[None]:
 
 
 def explain(error: Exception) -> str:
-    """What Hydra or OmegaConf complain about while they compose, as one sentence that names the key and the
-    mend.
-    """
+    """What goes wrong while Hydra composes, as one sentence that names the key and the mend."""
     problem = " ".join(str(error).split())
     if isinstance(error, MissingConfigException):
         return _unknown_option(error)
     if isinstance(error, OverrideParseException):
-        return f"cannot read {error.override!r}: write KEY=VALUE, and put a value with special characters in quotes"
+        return f"cannot read {error.override!r}: write KEY=VALUE, with special characters in quotes"
     if problem.startswith("Ambiguous value"):
-        return f"several values for one key need -m, a run for each; or write a list, KEY=[a,b] ({problem.split(' 1. ')[0]})"
+        given = problem.split(" 1. ")[0]
+        return f"several values for a key need -m, for a run with each; a list is written KEY=[a,b] ({given})"
     if "Config group override" in problem:
         return "a group takes the name of one of its options, as in dataset=davis2016; --help lists them"
     return _wrong_value(error) or problem
 
 
 def suggest(key: str, known: Iterable[str]) -> str:
-    """A clause with the known words closest to the last part of a mistaken key, or with all of them if none
-    is close.
-    """
+    """A clause with the known words closest to the last part of a mistaken key, else with all."""
     path, _, word = key.rpartition(".")
     known = sorted(known)
     close = [f"{path}.{name}" if path else name for name in get_close_matches(word, known, n=3, cutoff=0.6)]
@@ -85,14 +84,12 @@ def _unknown_option(error: MissingConfigException) -> str:
 
 
 def _wrong_value(error: Exception) -> str:
-    """A sentence on an override whose key does not exist, or whose value is of the wrong type; empty for
-    other errors.
-    """
+    """A sentence on an override with an unknown key or a value of the wrong type; else empty."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     match = re.match(r"(?:Error merging override|Could not override) '?([^'\n]*)'?", str(error))
     override = match.group(1) if match else ""
     key = getattr(cause, "full_key", None) or override.lstrip("+~").split("=")[0]
-    parent = getattr(cause, "parent_node", None)
+    parent: Any = getattr(cause, "parent_node", None)
     known = [str(name) for name in parent] if hasattr(parent, "keys") else None
     if known and key and key.split(".")[-1] not in known:
         return f"there is no key {key}: {suggest(key, known)}"

@@ -23,9 +23,7 @@ def plain(node: Any) -> Any:
 
 
 def model_config(cfg: DictConfig) -> dict[str, Any]:
-    """All that is needed to build the learner again: the part of the configuration that goes with a
-    checkpoint.
-    """
+    """All that is needed to build the learner again: what goes into a checkpoint."""
     meta = cfg.meta
     return {
         **{part: plain(cfg[part]) for part in MODEL_PARTS},
@@ -36,9 +34,7 @@ def model_config(cfg: DictConfig) -> dict[str, Any]:
 
 
 def build_learner(model: Mapping[str, Any], seed: int) -> MetaLearner:
-    """The learner that `model_config` describes, with fresh weights and rates; raises UserError where they do
-    not fit.
-    """
+    """The learner that `model_config` describes, with fresh rates; raises UserError for a misfit."""
     with isolated_rng(seed, "initial weights"):
         return MetaLearner(
             build_segmenter(model["segmenter"], model["backbone"]),
@@ -74,8 +70,8 @@ def finetune_config(node: Mapping[str, Any]) -> FinetuneConfig:
 def outer_config(node: Mapping[str, Any]) -> OuterConfig:
     """The outer optimiser as configured."""
     values = dict(plain(node))
-    groups = {name: GroupConfig(**values.pop(name)) for name in ("weights", "rates")}
-    return OuterConfig(**values, **groups)
+    weights, rates = (GroupConfig(**values.pop(name)) for name in ("weights", "rates"))
+    return OuterConfig(**values, weights=weights, rates=rates)
 
 
 def query_weights(meta: DictConfig) -> list[float]:

@@ -1,6 +1,4 @@
-"""What a run leaves behind about itself: its configuration, the versions of everything, the git revision, the
-seed.
-"""
+"""What a run leaves behind about itself: configuration, versions, git revision, seed."""
 
 import json
 import platform
@@ -14,9 +12,18 @@ from omegaconf import DictConfig, OmegaConf
 
 from eosvos.evaluation.results import write_whole
 
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = (
-    "eosvos", "torch", "torchvision", "pytorch-lightning", "hydra-core", "omegaconf", "learn2learn", "timm", "numpy",
-)  # fmt: skip
+    "eosvos",
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "hydra-core",
+    "omegaconf",
+    "learn2learn",
+    "timm",
+    "numpy",
+)
 
 
 def record_run(cfg: DictConfig) -> None:
@@ -39,20 +46,17 @@ def versions() -> dict[str, str | None]:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Revision of this source tree, and whether tracked files differ from it; None if it is not a git
-    checkout.
-    """
-    root = Path(__file__).resolve().parents[2]
-    revision = _git(root, "rev-parse", "HEAD")
+    """Revision of this git checkout, and whether tracked files differ from it; None if it is none."""
+    revision = _git("rev-parse", "HEAD")
     if revision is None:
         return None
-    return {"revision": revision, "dirty": bool(_git(root, "status", "--porcelain", "--untracked-files=no"))}
+    return {"revision": revision, "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
 
 
-def _git(root: Path, *arguments: str) -> str | None:
+def _git(*arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10, check=True
+            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=10, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None

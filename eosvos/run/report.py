@@ -1,4 +1,4 @@
-"""The report at the end of training: what learned weights and learned rates are worth, on videos never seen."""
+"""The report at the end of training: what learned weights and learned rates are worth."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -21,13 +21,14 @@ from eosvos.run.networks import finetune_config, model_config, outer_config, pla
 from eosvos.run.scoring import Validation
 
 LAST = {"parent": "parent-last.ckpt", "meta": "last.ckpt"}
-# Parent training leaves the rates alone, which DDP has to be told; meta-training averages its gradients itself.
+# Parent training leaves the rates alone, which DDP has to be told; meta-training adds up gradients itself.
 STRATEGY = {"parent": "ddp_find_unused_parameters_true", "meta": "ddp"}
 
 
 class Interruption(Callback):
-    """Ctrl-C and SIGTERM end training after the iteration in progress, and leave a checkpoint; a second one,
-    at once.
+    """Ctrl-C and SIGTERM end training after the iteration in progress, with a checkpoint.
+
+    A second one ends it at once.
 
     Any error leaves a checkpoint too, where a single process trains.
     """
@@ -92,9 +93,7 @@ def data_module(cfg: DictConfig, videos: Videos, iterations: int, batch: int) ->
 
 
 def make_trainer(cfg: DictConfig, stage: str, loggers: list[Any], iterations: int) -> pl.Trainer:
-    """A Trainer for one stage. Leaves OUTPUT/checkpoints/{last,best}.ckpt, or parent-last.ckpt for parent
-    training.
-    """
+    """A Trainer for one stage; leaves checkpoints/{last,best}.ckpt, parent training parent-last.ckpt."""
     every = max(1, min(cfg.val_every, iterations))
     last = Path(cfg.output) / "checkpoints" / LAST[stage]
     saving: dict[str, Any] = {"dirpath": last.parent, "enable_version_counter": False}
@@ -135,8 +134,9 @@ def make_trainer(cfg: DictConfig, stage: str, loggers: list[Any], iterations: in
 def parent_training(
     cfg: DictConfig, videos: Videos, learner: MetaLearner, loggers: list[Any], resume: str | None
 ) -> None:
-    """Supervised training of the initial weights, in place. resume: the checkpoint of such a stage to go on
-    with.
+    """Supervised training of the initial weights, in place.
+
+    resume: the checkpoint of such a stage to go on with.
     """
     module = ParentModule(
         learner, steps=cfg.parent.steps, lr=cfg.parent.lr, decay=cfg.parent.decay, seed=cfg.seed
@@ -147,7 +147,10 @@ def parent_training(
 def meta_training(
     cfg: DictConfig, videos: Videos, learner: MetaLearner, loggers: list[Any], resume: str | None
 ) -> None:
-    """Meta-training of weights and rates, in place. resume: the checkpoint of such a stage to go on with."""
+    """Meta-training of weights and rates, in place.
+
+    resume: the checkpoint of such a stage to go on with.
+    """
     module = MetaModule(
         learner,
         outer_config(cfg.meta.outer),

@@ -1,6 +1,7 @@
 """What train.py does: parent training, meta-training, report."""
 
 import copy
+import io
 import logging
 import os
 import warnings
@@ -9,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
+from pytorch_lightning.loggers import WandbLogger
 from rich.console import Console
 
 from eosvos.errors import UserError
 from eosvos.evaluation.report import ReportRow, report_table, write_report
+from eosvos.evaluation.results import write_whole
 from eosvos.meta.learner import MetaLearner
 from eosvos.run.checkpoint import LoadedCheckpoint, load_checkpoint
 from eosvos.run.checks import Videos, prepare
@@ -29,14 +32,17 @@ NOISE = (
     r".*module\(s\) in eval mode",  # segmenters set their modes themselves
     r"Checkpoint directory .* exists",  # parent and meta stage share it
     r".*does not have many workers",  # tiny networks need none
+    r"The dirpath has changed",  # a resumed run writes into a folder of its own
+    r"You're resuming from a checkpoint that ended before the epoch",  # tasks depend on the iteration alone
+    r"You passed in a `val_dataloader` but have no",  # parent training shares the data module
+    r"It is recommended to use `self.log",  # validation adds its scores up itself
     r".*LeafSpec",
 )
 
 
 @dataclass
 class TrainResult:
-    """What a run has made: the learner; the one that meta-training started from, if it is known; the report's
-    rows.
+    """What a run has made: the learner, the one that meta-training started from, the report's rows.
 
     `metrics`: for each row its figures (J, F, J&F, standard errors, seconds), by the row's name.
     """
@@ -59,9 +65,9 @@ def train(cfg: DictConfig, videos: Videos | None = None) -> TrainResult:
     """
     videos = videos or prepare(cfg)
     set_up(cfg)
-    loaded = take_checkpoint(cfg)
-    record = int(os.environ.get("LOCAL_RANK", 0)) == 0
-    if record:
+    cfg, loaded = with_checkpoint(cfg)
+    main = is_main_process()
+    if main:
         record_run(cfg)
     learner = loaded.learner if loaded else build_learner(model_config(cfg), cfg.seed)
     loggers = [build(node) for node in cfg.logger.values()]
@@ -71,46 +77,55 @@ def train(cfg: DictConfig, videos: Videos | None = None) -> TrainResult:
     before = starting_point(cfg, learner, resumed=stage == "meta")
     if cfg.iterations:
         meta_training(cfg, videos, learner, loggers, cfg.checkpoint if stage == "meta" else None)
-    if not record:
-        return TrainResult(learner, before, [])
-    return TrainResult(learner, before, report(cfg, videos, before, learner if cfg.iterations else None))
+    rows = report(cfg, videos, before, learner if cfg.iterations else None) if main else []
+    for logger in loggers:
+        # W&B would go on with the same run in the next one of a sweep.
+        if main and isinstance(logger, WandbLogger):
+            logger.experiment.finish()
+    return TrainResult(learner, before, rows)
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that the user started; Lightning starts the others with a number."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def set_up(cfg: DictConfig) -> None:
-    """Threads of this process, the global seed, and quiet libraries; raises UserError where there is no such
-    hardware.
-    """
+    """Threads, global seed and quiet libraries; raises UserError where there is no such hardware."""
     if cfg.trainer.accelerator == "gpu" and torch.cuda.device_count() < cfg.trainer.devices:
         found = torch.cuda.device_count()
         raise UserError(
-            f"trainer.devices={cfg.trainer.devices} GPUs asked for, {found} found: set trainer=cpu or fewer devices"
+            f"trainer.devices={cfg.trainer.devices} GPUs, but there are {found}: choose trainer=cpu or fewer"
         )
     threads = cfg.threads or max(1, len(os.sched_getaffinity(0)) // cfg.trainer.devices)
     # Lightning and the workers look at the variables.
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENCV_FOR_THREADS_NUM"] = str(threads)
     torch.set_num_threads(threads)
     torch.manual_seed(cfg.seed)
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for library in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     for noise in NOISE:
         warnings.filterwarnings("ignore", message=noise)
 
 
-def take_checkpoint(cfg: DictConfig) -> LoadedCheckpoint | None:
-    """Load cfg.checkpoint, if any, and put its model in the place of the configured one."""
+def with_checkpoint(cfg: DictConfig) -> tuple[DictConfig, LoadedCheckpoint | None]:
+    """Load cfg.checkpoint, if any; returns the configuration with the checkpoint's model in it, too."""
     if cfg.checkpoint is None:
-        return None
+        return cfg, None
     loaded = load_checkpoint(Path(cfg.checkpoint))
+    cfg = copy.deepcopy(cfg)
     with open_dict(cfg):
         cfg.segmenter = loaded.model["segmenter"]
         cfg.backbone = loaded.model["backbone"]
-    cfg.meta.rates = loaded.model["rates"]
+    OmegaConf.update(cfg, "meta.rates", loaded.model["rates"])
     cfg.meta.train_encoder = loaded.model["train_encoder"]
-    return loaded
+    return cfg, loaded
 
 
 def starting_point(cfg: DictConfig, learner: MetaLearner, resumed: bool) -> MetaLearner | None:
-    """A copy of the learner as meta-training finds it; a resumed run finds it beside its checkpoint, or not
-    at all.
+    """A copy of the learner as meta-training finds it.
+
+    A resumed run finds it beside its checkpoint, or not at all (None).
     """
     before = copy.deepcopy(learner)
     path = Path(cfg.output) / "checkpoints" / START
@@ -119,8 +134,10 @@ def starting_point(cfg: DictConfig, learner: MetaLearner, resumed: bool) -> Meta
         if not there.is_file():
             return None
         before.load_state_dict(torch.load(there, map_location="cpu", weights_only=True))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(before.state_dict(), path)
+    if is_main_process():
+        content = io.BytesIO()
+        torch.save(before.state_dict(), content)
+        write_whole(path, content.getvalue())
     return before
 
 
@@ -136,8 +153,7 @@ def report(
         rates=cfg.report.rates,
         seed=cfg.seed,
     )
-    learners = [learner and learner.to(device) for learner in (before, after)]
-    rows = compare(*learners, comparison)
+    rows = compare(before and before.to(device), after and after.to(device), comparison)
     title = f"{len(videos.test)} videos that training never saw"
     wide_console().print(report_table(rows, title=title))
     write_report(cfg.output, rows)
@@ -151,7 +167,7 @@ def wide_console() -> Console:
 
 
 def tuning_videos(train: Any, count: int) -> list[Any]:
-    """The first `count` different training videos, from a list of videos or a pool of (video, object) pairs."""
+    """The first `count` different videos of a list of videos, or of a pool of (video, object) pairs."""
     found: dict[str, Any] = {}
     for i in range(len(train)):
         entry = train[i]

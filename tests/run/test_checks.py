@@ -1,0 +1,154 @@
+"""Bad configurations: found without torch, and said in one sentence."""
+
+from pathlib import Path
+
+import pytest
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from eosvos.errors import UserError
+from eosvos.run.checks import check, prepare
+from eosvos.run.messages import explain, suggest, user_errors
+
+
+def sentence(compose, *overrides, entry="train"):
+    """What the user reads."""
+    try:
+        prepare(compose(*overrides, entry=entry), training=entry == "train")
+    except UserError as error:
+        message = str(error)
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        message = explain(error)
+    else:
+        pytest.fail(f"{overrides} passed")
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("trainer.devices=abc", ("trainer.devices", "whole number", "abc")),
+        ("meta.inner_stepz=3", ("meta.inner_stepz", "did you mean meta.inner_steps")),
+        ("meta.rates.init=fast", ("meta.rates.init", "a number", "fast")),
+        ("meta.multi_step=maybe", ("meta.multi_step", "true or false")),
+        ("meta.order=ful", ("meta.order=ful", "first, heads, full")),
+        ("meta.outer.name=sgd", ("meta.outer.name=sgd", "radam, adam")),
+        ("segmenter.select=best", ("segmenter.select=best", "score_iou")),
+        ("segmenter.min_siz=3", ("segmenter.min_siz", "segmenter.min_size")),
+        ("backbone.width=wide", ("backbone.width", "whole number")),
+        ("dataset.train.num_frame=4", ("dataset.train.num_frames",)),
+        ("dataset.size=3", ("dataset.size", "list")),
+        ("dataset.size=[a,b]", ("dataset.size", "whole number")),
+        ("logger.csv.nme=x", ("logger.csv.nme", "logger.csv.name")),
+        ("finetune.online=null", ("finetune.online", "null")),
+        ("seed=null", ("seed", "null")),
+        ("seed=-1", ("seed=-1", "at least 0")),
+        ("iterations=-3", ("iterations=-3", "at least 0")),
+        ("meta.rates.init=0", ("meta.rates.init=0", "greater than 0")),
+        ("dataset.augment.hue=0.7", ("dataset.augment.hue=0.7", "at most 0.5")),
+        ("parent=3", ("parent", "group of keys")),
+        ("+foo=3", ("there is no key foo",)),
+        ("+meta.foo=3", ("there is no key meta.foo",)),
+        ("~segmenter", ("segmenter has no value",)),
+        ("dataset=davsi2016", ("dataset has no option davsi2016", "davis2016 or davis2017")),
+        ("dataset=2016", ("name of one of its options",)),
+        ("segmenter=xyz", ("segmenter has no option xyz", "semantic")),
+        ("logger=[csv,tensorbord]", ("logger has no option tensorbord", "tensorboard")),
+        ("seed=1,2", ("seed=1,2", "-m")),
+        ("a==", ("a==", "KEY=VALUE")),
+        ("dataset=davis2016", ("dataset.root", "VALUE")),
+        ("backbone=timm", ("backbone.name", "VALUE")),
+    ],
+)
+def test_bad_key_or_value(compose, override, parts):
+    message = sentence(compose, override)
+    for part in parts:
+        assert part in message, message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        (("trainer.devices=3",), ("meta.batch=4", "trainer.devices=3", "multiple of 3")),
+        (("resume=true",), ("checkpoint=FILE",)),
+        (("checkpoint=gone.ckpt",), ("gone.ckpt", "no such file")),
+        (("meta.order=full",), ("RoIAlign", "meta.order=heads")),
+        (("meta.step_weights=[1,2]",), ("2 numbers", "meta.inner_steps=5")),
+        (("meta=paper", "meta.step_weights=[1,1,1,1,1]"), ("meta.multi_step=true",)),
+        (("meta.rates.init=0.5",), ("meta.rates.init=0.5", "meta.rates.max=0.3")),
+        (("segmenter=mask_rcnn", "backbone=resnet18"), ("coco", "resnet18", "segmenter.weights=none")),
+        (("backbone=resnet18", "backbone.weights=coco"), ("segmenter.weights=coco",)),
+        (("backbone=resnet18", "backbone.weights=gone.pth"), ("gone.pth", "imagenet", "no such file")),
+        (("segmenter.weights=gone.pth",), ("segmenter.weights=gone.pth", "no such file")),
+        (("dataset=davis2016", "dataset.root=/nowhere"), ("/nowhere", "dataset.root")),
+        (("dataset=folder", "dataset.images=/nowhere", "dataset.masks=/nowhere"), ("/nowhere",)),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else value,
+)
+def test_impossible_combination(compose, overrides, parts):
+    message = sentence(compose, *overrides)
+    for part in parts:
+        assert part in message, message
+
+
+def test_unknown_split_names_those_that_exist(compose, shared):
+    root = f"dataset.root={shared / 'davis2016'}"
+    message = sentence(compose, "dataset=davis2016", root, "dataset.test.split=vall")
+    assert "vall" in message
+    assert "val" in message.replace("vall", "")
+
+
+def test_evaluation_takes_one_process(compose):
+    assert "one process" in sentence(compose, "trainer.devices=2", entry="evaluate")
+
+
+def test_missing_checkpoint_names_its_neighbours(compose, tmp_path):
+    (tmp_path / "last.ckpt").touch()
+    message = sentence(compose, f"checkpoint={tmp_path}/lst.ckpt")
+    assert str(tmp_path / "last.ckpt") in message
+
+
+def test_second_order_is_fine_for_the_semantic_segmenter(compose):
+    check(compose("meta.order=full", "segmenter=semantic"))
+
+
+def test_videos_are_listed_by_part(compose):
+    videos = prepare(compose("dataset.val.count=2", "dataset.test.count=3"))
+    assert (len(videos.val), len(videos.test)) == (2, 3)
+    assert len(videos.train) > 1000
+    names = {video.name for video in videos.val} & {video.name for video in videos.test}
+    assert not names
+
+
+def test_evaluation_lists_the_test_videos_alone(compose, shared):
+    cfg = compose("dataset=davis2016", f"dataset.root={shared / 'davis2016'}", entry="evaluate")
+    videos = prepare(cfg, training=False)
+    assert sorted(video.name for video in videos.test) == ["breakdance", "camel", "dog", "scooter-black"]
+    assert not videos.train
+    assert not videos.val
+
+
+def test_suggestions():
+    assert suggest("meta.bacth", ["batch", "order"]) == "did you mean meta.batch?"
+    assert suggest("xyz", ["batch", "order"]) == "there are batch, order"
+
+
+def test_user_errors_end_with_status_2_and_one_line(capsys):
+    with pytest.raises(SystemExit) as ended, user_errors():
+        raise UserError("no such thing: make one")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: no such thing: make one\n"
+
+
+def test_other_errors_keep_their_traceback():
+    with pytest.raises(ZeroDivisionError), user_errors():
+        print(1 / 0)
+    with pytest.raises(ValueError, match="shape"), user_errors():
+        raise ValueError("shape")
+
+
+def test_no_error_no_exit(tmp_path: Path):
+    with user_errors():
+        (tmp_path / "done").touch()
+    assert (tmp_path / "done").exists()

@@ -1,0 +1,84 @@
+"""The rows of the report, and the choice of hand-set rates."""
+
+import math
+
+import pytest
+
+from eosvos.evaluation.report import ReportRow
+from eosvos.inference.finetune import FinetuneConfig
+from eosvos.run import report
+from eosvos.run.report import Comparison, best_inside, compare
+
+
+def peak(at):
+    """A quality with one maximum over the logarithm of the rate."""
+    return lambda rate: -abs(math.log(rate / at))
+
+
+@pytest.mark.parametrize(("at", "best"), [(0.1, 0.1), (0.01, 0.01), (0.0011, 0.001), (9.0, 10.0)])
+def test_best_lies_inside_the_grid(at, best):
+    tried = []
+
+    def quality(rate):
+        tried.append(rate)
+        return peak(at)(rate)
+
+    assert best_inside([0.01, 0.1, 1.0], quality) == pytest.approx(best)
+    assert min(tried) < best < max(tried)
+    assert len(tried) == len(set(tried))
+
+
+def test_extension_ends():
+    tried = []
+    best_inside([0.1, 1.0], lambda rate: tried.append(rate) or rate, extensions=2)
+    assert tried == pytest.approx([0.1, 1.0, 10.0, 100.0])
+
+
+class FakeLearner:
+    """Stands for a learner: its quality depends on its weights and on the rate."""
+
+    def __init__(self, weights, rate=None):
+        self.weights, self.rate = weights, rate
+
+    def with_rate(self, rate):
+        return FakeLearner(self.weights, rate)
+
+
+def test_rows(monkeypatch):
+    asked = []
+
+    def score(name, learner, finetune, sequences, seed):
+        asked.append((name, learner.weights, learner.rate, finetune.steps, tuple(sequences), seed))
+        quality = 0.9 if learner.rate is None else math.exp(-abs(math.log(learner.rate * finetune.steps)))
+
+        class Row(ReportRow):
+            def figures(self):
+                return {"J&F": quality}
+
+        return Row(name, ())
+
+    monkeypatch.setattr(report, "score_row", score)
+    comparison = Comparison(["test"], ["tuning"], FinetuneConfig(steps=5), (0.02, 0.2, 2.0), seed=3)
+    rows = compare(FakeLearner("old"), FakeLearner("new"), comparison)
+    assert [row.name for row in rows] == [
+        "before, rate 0.2",
+        "before, ten times the steps, rate 0.02",
+        "after",
+        "after with a hand-set rate, rate 0.2",
+    ]
+    # Rates are chosen on the tuning videos only, and only the chosen one sees the test videos.
+    reported = [call for call in asked if call[4] == ("test",)]
+    assert [(call[1], call[2], call[3]) for call in reported] == [
+        ("old", 0.2, 5),
+        ("old", 0.02, 50),
+        ("new", None, 5),
+        ("new", 0.2, 5),
+    ]
+    assert {call[5] for call in asked} == {3}
+
+
+def test_rows_without_one_side(monkeypatch):
+    monkeypatch.setattr(report, "score_row", lambda name, *_: ReportRow(name, ()))
+    comparison = Comparison([], [], FinetuneConfig(), (0.1, 1.0), seed=0)
+    assert len(compare(FakeLearner("old"), None, comparison)) == 2
+    assert [row.name for row in compare(None, FakeLearner("new"), comparison)][0] == "after"
