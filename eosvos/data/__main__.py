@@ -51,7 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             count += 1
     frames = sum(sequence.num_frames for sequence in sequences)
     masks = sum(len(sequence.masks) for sequence in sequences)
-    print(f"{len(sequences)} sequences, {frames} frames, {masks} masks: {count or 'no'} defects")
+    print(
+        f"{len(sequences)} sequences, {frames} frames, {masks} masks: "
+        f"{count or 'no'} defect{'s' * (count != 1)}"
+    )
     return int(count > 0)
 
 

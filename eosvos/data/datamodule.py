@@ -32,12 +32,11 @@ class _Draws(Dataset):
             return error
 
 
-def _single_threaded(_: int) -> None:
-    """A worker owns one thread: more of them fight over the cores."""
+def _single_threaded_cv2(_: int = 0) -> None:
+    """More threads fight over the cores; and a forked worker waits for ever for those of its parent."""
     import cv2
 
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    cv2.setNumThreads(0)
 
 
 class TaskLoader:
@@ -66,6 +65,7 @@ class TaskLoader:
 
     def __iter__(self) -> Iterator[list[Task]]:
         """Yield the tasks of each iteration; raises UserError where a file cannot be read."""
+        _single_threaded_cv2()
         iterations = range(self._start(), self._iterations)
         for tasks in self._loader(self._draws, sampler=iterations, batch_size=None):
             if isinstance(tasks, UserError):
@@ -130,7 +130,7 @@ class VOSDataModule(LightningDataModule):
             num_workers=num_workers,
             prefetch_factor=prefetch if num_workers else None,
             pin_memory=pin_memory and torch.cuda.is_available(),
-            worker_init_fn=_single_threaded,
+            worker_init_fn=_single_threaded_cv2,
         )
 
     @cached_property

@@ -1,0 +1,148 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eosvos.data.augment import AugmentConfig, augment_frame, augment_task
+
+STILL = AugmentConfig(
+    flip=0, rotation=0, scale_min=1, scale_max=1, brightness=0, contrast=0, saturation=0, hue=0
+)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def a_frame(seed=0, size=(24, 32)):
+    """A noisy image, and a mask with an object of 4x5 pixels and some ignored ones."""
+    image = torch.rand(3, *size, generator=generator(seed))
+    mask = torch.zeros(size, dtype=torch.uint8)
+    mask[6:10, 20:25] = 1
+    mask[12:14, :8] = 255
+    return image, mask
+
+
+def painted(mask):
+    """An image whose red channel shows the object."""
+    return torch.stack([(mask == 1).float(), torch.zeros(mask.shape), torch.zeros(mask.shape)])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    size=st.tuples(st.integers(4, 40), st.integers(4, 40)),
+    box=st.tuples(*[st.floats(0, 1)] * 4),
+)
+def test_whatever_the_object_it_survives_and_values_stay_in_range(seed, size, box):
+    rows = sorted(int(x * (size[0] - 1)) for x in box[:2])
+    columns = sorted(int(x * (size[1] - 1)) for x in box[2:])
+    mask = torch.zeros(size, dtype=torch.uint8)
+    mask[-1] = 255
+    mask[rows[0] : rows[1] + 1, columns[0] : columns[1] + 1] = 1
+    image = torch.rand(3, *size, generator=generator(seed))
+    results = augment_task([(image, mask)] * 2, generator(seed), AugmentConfig())
+    for new_image, new_mask in [*results, augment_frame(image, mask, generator(seed))]:
+        assert new_image.shape == image.shape
+        assert new_mask.shape == mask.shape
+        assert new_mask.dtype == torch.uint8
+        assert set(new_mask.unique().tolist()) <= {0, 1, 255}
+        assert int((new_mask == 1).sum()) >= 0.25 * int((mask == 1).sum())
+        assert (new_mask == 1).any()
+        assert float(new_image.min()) >= 0
+        assert float(new_image.max()) <= 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**31))
+def test_image_and_mask_move_together(seed):
+    mask = torch.zeros(48, 64, dtype=torch.uint8)
+    mask[10:30, 20:50] = 1
+    image, moved = augment_frame(painted(mask), mask, generator(seed))
+    shown = image[0] > 0.5
+    assert int((shown & (moved == 1)).sum()) / int((shown | (moved == 1)).sum()) > 0.9
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**31))
+def test_one_flip_for_all_frames_of_a_task(seed):
+    image, mask = a_frame()
+    config = AugmentConfig(0.5, 0, 1, 1, 0, 0, 0, 0)
+    results = augment_task([(image, mask)] * 3, generator(seed), config)
+    flipped = torch.equal(results[0][1], mask.flip(-1))
+    expected = (image.flip(-1), mask.flip(-1)) if flipped else (image, mask)
+    for new_image, new_mask in results:
+        torch.testing.assert_close(new_image, expected[0], atol=1e-5, rtol=0)
+        assert torch.equal(new_mask, expected[1])
+
+
+def test_about_half_of_the_draws_are_flipped():
+    _, mask = a_frame()
+    config = AugmentConfig(rotation=0, scale_min=1, scale_max=1)
+    flips = [
+        torch.equal(augment_frame(painted(mask), mask, generator(s), config)[1], mask.flip(-1))
+        for s in range(200)
+    ]
+    assert 70 < sum(flips) < 130
+
+
+def test_nothing_to_do_leaves_frames_as_they_are():
+    image, mask = a_frame()
+    ((new_image, new_mask),) = augment_task([(image, mask)], generator(), STILL)
+    torch.testing.assert_close(new_image, image, atol=1e-5, rtol=0)
+    assert torch.equal(new_mask, mask)
+
+
+def test_scale_changes_the_area_of_the_object():
+    mask = torch.zeros(60, 80, dtype=torch.uint8)
+    mask[20:40, 30:50] = 1
+    for scale in (0.8, 1.25):
+        config = AugmentConfig(flip=0, rotation=0, scale_min=scale, scale_max=scale)
+        area = int((augment_frame(painted(mask), mask, generator(), config)[1] == 1).sum())
+        assert area == pytest.approx(400 * scale**2, rel=0.1)
+
+
+def test_rotation_keeps_shapes_on_wide_frames():
+    mask = torch.zeros(60, 120, dtype=torch.uint8)
+    mask[25:35, 40:80] = 1
+    config = AugmentConfig(flip=0, rotation=30, scale_min=1, scale_max=1)
+    for seed in range(10):
+        area = int((augment_frame(painted(mask), mask, generator(seed), config)[1] == 1).sum())
+        assert area == pytest.approx(400, rel=0.05)
+
+
+def test_a_frame_keeps_its_colours_and_a_task_shares_their_change():
+    image = torch.full((3, 16, 16), 0.5) * torch.tensor([1.0, 0.8, 0.4])[:, None, None]
+    mask = torch.ones(16, 16, dtype=torch.uint8)
+    config = AugmentConfig(rotation=0, scale_min=1, scale_max=1)
+    torch.testing.assert_close(augment_frame(image, mask, generator(), config)[0], image)
+    first, second = augment_task([(image, mask)] * 2, generator(), config)
+    torch.testing.assert_close(first[0], second[0])
+    assert not torch.allclose(first[0], image, atol=0.01)
+
+
+def test_frames_of_a_task_are_rotated_and_scaled_independently():
+    first, second = augment_task([a_frame()] * 2, generator(), AugmentConfig())
+    assert not torch.equal(first[1], second[1])
+
+
+def test_what_comes_in_from_outside_is_black_background():
+    mask = torch.ones(40, 40, dtype=torch.uint8)
+    config = AugmentConfig(flip=0, rotation=0, scale_min=0.8, scale_max=0.8)
+    image, mask = augment_frame(torch.ones(3, 40, 40), mask, generator(), config)
+    assert int(mask[0, 0]) == 0
+    assert float(image[:, 0, 0].max()) == 0
+
+
+def test_the_global_generator_is_left_alone():
+    state = torch.random.get_rng_state()
+    augment_task([a_frame()], generator(), AugmentConfig())
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"flip": 2}, {"rotation": -1}, {"scale_min": 0}, {"scale_min": 2}, {"hue": 0.6}]
+)
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"hue|scale"):
+        AugmentConfig(**wrong)

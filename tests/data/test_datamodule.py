@@ -1,0 +1,205 @@
+import pickle
+import time
+
+import pytest
+import torch
+from pytorch_lightning import LightningModule, Trainer
+
+from eosvos.data.augment import AugmentConfig
+from eosvos.data.datamodule import SequenceShare, TaskLoader, VOSDataModule
+from eosvos.data.synthetic import SyntheticPool, synthetic_sequences
+from eosvos.data.tasks import TaskSampler
+from eosvos.errors import UserError
+
+
+class Place:
+    """Stands in for a trainer in one of several processes."""
+
+    def __init__(self, rank, world, iteration=0):
+        self.global_rank, self.world_size = rank, world
+        self.lightning_module = type("Module", (), {"iteration": iteration})
+
+
+def module(rank=None, world=1, iteration=0, **arguments):
+    settings = {
+        "train": SyntheticPool([32, 40], num_frames=2),
+        "val": synthetic_sequences("dev", 3, [32, 40], 2),
+        "test": synthetic_sequences("test", 2, [32, 40], 2),
+        "iterations": 4,
+        "meta_batch": 4,
+        "augment": AugmentConfig(),
+    }
+    data = VOSDataModule(**{**settings, **arguments})
+    if rank is not None:
+        data.trainer = Place(rank, world, iteration)
+    return data
+
+
+def draws(data):
+    return {(t.iteration, t.slot): t for batch in data.train_dataloader() for t in batch}
+
+
+def equal(a, b):
+    return a.name == b.name and all(
+        torch.equal(getattr(a, key), getattr(b, key))
+        for key in ("support_images", "query_images", "query_masks")
+    )
+
+
+def test_batches_are_the_tasks_of_one_iteration():
+    batches = list(module().train_dataloader())
+    assert [[(t.iteration, t.slot) for t in batch] for batch in batches] == [
+        [(i, slot) for slot in range(4)] for i in range(4)
+    ]
+
+
+def test_processes_share_out_the_slots_and_draw_what_one_would_draw():
+    alone = draws(module())
+    shares = [draws(module(rank, 2)) for rank in (0, 1)]
+    assert shares[0].keys().isdisjoint(shares[1])
+    assert {slot for _, slot in shares[1]} == {1, 3}
+    together = shares[0] | shares[1]
+    assert together.keys() == alone.keys()
+    assert all(equal(alone[key], together[key]) for key in alone)
+
+
+def test_workers_draw_the_same_in_the_same_order():
+    alone, read_ahead = draws(module()), draws(module(num_workers=2, prefetch=2))
+    assert list(alone) == list(read_ahead)
+    assert all(equal(alone[key], read_ahead[key]) for key in alone)
+
+
+def test_workers_read_ahead_while_the_network_is_busy():
+    class Slow:
+        meta_batch = 1
+
+        def sample(self, iteration, slot):
+            time.sleep(0.2)
+            return iteration
+
+    data = module(num_workers=2, prefetch=4)
+    batches = iter(TaskLoader(Slow(), range(1), 9, lambda: 0, data._loader))
+    next(batches)
+    time.sleep(1.2)
+    start = time.perf_counter()
+    assert [next(batches) for _ in range(4)] == [[1], [2], [3], [4]]
+    assert time.perf_counter() - start < 0.3
+
+
+def test_resuming_draws_what_would_have_come_but_counts_all_iterations():
+    loader = module(0, 1, iteration=3).train_dataloader()
+    assert len(loader) == 4
+    resumed = {(t.iteration, t.slot): t for batch in loader for t in batch}
+    alone = draws(module())
+    assert list(resumed) == [(3, slot) for slot in range(4)]
+    assert all(equal(alone[key], resumed[key]) for key in resumed)
+
+
+def test_a_meta_batch_that_processes_cannot_share_is_refused():
+    with pytest.raises(UserError, match=r"meta\.batch=4.*3 processes.*trainer\.devices"):
+        module(0, 3).train_dataloader()
+
+
+@pytest.mark.parametrize(("count", "world"), [(5, 2), (4, 2), (1, 3), (0, 2), (3, 1)])
+def test_shares_of_sequences_are_of_one_length_and_do_not_overlap(count, world):
+    sequences = synthetic_sequences("dev", count)
+    shares = [list(SequenceShare(sequences, rank, world)) for rank in range(world)]
+    assert len({len(share) for share in shares}) == 1
+    names = [s.name for share in shares for s in share if s is not None]
+    assert sorted(names) == [s.name for s in sequences]
+    assert len(SequenceShare(sequences, 0, world)) == len(shares[0])
+
+
+def test_sequences_become_a_pool_and_nothing_to_train_on_is_refused():
+    data = module(train=synthetic_sequences("dev", 2, [32, 40], 2))
+    assert {t.sequence for t in draws(data).values()} == {"synthetic-0000000", "synthetic-0000001"}
+    with pytest.raises(UserError, match=r"dataset\.train"):
+        module(train=[]).train_dataloader()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_file_broken_in_the_middle_of_training_is_named_in_one_sentence(disk, labels, workers):
+    from eosvos.data.folder import folder_sequences
+
+    for t in range(3):
+        disk.frame(f"frames/{t}.jpg")
+        disk.mask(f"masks/{t}.png", labels(1))
+    train = folder_sequences(disk.root / "frames", disk.root / "masks")
+    (disk.root / "frames/1.jpg").write_bytes(b"broken")
+    with pytest.raises(UserError, match=r"frames/1\.jpg cannot be read") as raised:
+        draws(module(train=train, iterations=50, num_workers=workers))
+    assert "Traceback" not in str(raised.value)
+
+
+def test_the_sampler_is_small_when_sent_to_a_worker():
+    sampler = module().sampler
+    sampler.sample(0, 0)
+    assert isinstance(sampler, TaskSampler)
+    assert len(pickle.dumps(sampler)) < 5000
+
+
+class Recorder(LightningModule):
+    """Notes what it is given; counts iterations as the meta-learner does."""
+
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.iteration, self.seen, self.validated = 0, [], []
+
+    def training_step(self, batch, _):
+        assert all(t.support_images.dtype == torch.float32 for t in batch)
+        self.seen.append([(t.iteration, t.slot) for t in batch])
+        self.iteration += 1
+
+    def validation_step(self, batch, _):
+        self.validated.append(None if batch is None else batch.name)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+    def on_save_checkpoint(self, checkpoint):
+        checkpoint["iteration"] = self.iteration
+
+    def on_load_checkpoint(self, checkpoint):
+        self.iteration = checkpoint["iteration"]
+
+
+def fit(tmp_path, recorder, data=None, checkpoint=None):
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        val_check_interval=2,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(recorder, datamodule=data or module(meta_batch=1), ckpt_path=checkpoint)
+    return recorder
+
+
+def test_lightning_trains_and_validates_with_it(tmp_path):
+    recorder = fit(tmp_path, Recorder())
+    assert recorder.seen == [[(i, 0)] for i in range(4)]
+    assert recorder.validated == [f"synthetic-{i:07d}" for i in range(3)] * 2
+
+
+def test_lightning_resumes_in_the_middle(tmp_path):
+    class Saving(Recorder):
+        def on_train_batch_end(self, *_):
+            if self.iteration == 2:
+                self.trainer.save_checkpoint(tmp_path / "half.ckpt")
+
+    fit(tmp_path, Saving())
+    resumed = fit(tmp_path, Recorder(), checkpoint=tmp_path / "half.ckpt")
+    assert resumed.seen == [[(2, 0)], [(3, 0)]]
+    assert resumed.iteration == 4
+
+
+def test_padding_reaches_the_validation_step_as_none(tmp_path):
+    data = module(meta_batch=1)
+    data.val = [*data.val, None]
+    assert fit(tmp_path, Recorder(), data).validated[-1] is None

@@ -1,0 +1,121 @@
+import subprocess
+import sys
+
+import pytest
+
+from eosvos.data.davis import davis_sequences, list_davis
+from eosvos.errors import UserError
+
+
+def test_2017_lists_ids_and_ignored_pixels(davis):
+    (cat,) = davis_sequences(davis.root, "2017", split="train")
+    assert (cat.name, cat.num_frames, cat.size) == ("cat", 4, (24, 32))
+    assert cat.object_ids == (1, 2)
+    assert cat.annotated_frames == (0, 1, 2, 3)
+    assert cat.mask(2).unique().tolist() == [0, 1, 2, 255]
+    assert (cat.first_frame(2), cat.frames_showing(2)) == (0, (0, 1, 2, 3))
+
+
+def test_test_dev_has_the_first_mask_only(davis):
+    (dog,) = davis_sequences(davis.root, "2017", split="test-dev")
+    assert dog.num_frames == 4
+    assert dog.annotated_frames == (0,)
+    assert dog.mask(1) is None
+
+
+def test_2016_merges_all_values_to_object_1_and_ignores_none(davis):
+    (cat,) = davis_sequences(davis.root, "2016", sequences=["cat"])
+    assert cat.object_ids == (1,)
+    assert cat.mask(0).unique().tolist() == [0, 1]
+    assert int(cat.mask(0).sum()) == 64 + 64 + 5
+
+
+def test_2016_lists_name_the_frames(davis):
+    lines = [f"/JPEGImages/480p/cat/{t:05d}.jpg /Annotations/480p/cat/{t:05d}.png \n" for t in range(3)]
+    davis.text("ImageSets/480p/val.txt", "".join(lines))
+    (cat,) = davis_sequences(davis.root, "2016", split="val")
+    assert cat.frame_names == ("00000", "00001", "00002")
+
+
+def test_without_a_split_all_sequences_on_disk(davis):
+    assert [s.name for s in davis_sequences(davis.root, "2017")] == ["cat", "dog"]
+
+
+def test_full_resolution(davis, labels):
+    davis.frame("JPEGImages/Full-Resolution/cat/00000.jpg", (48, 64))
+    davis.mask("Annotations/Full-Resolution/cat/00000.png", labels(1, size=(48, 64)))
+    (cat,) = davis_sequences(davis.root, "2017", "Full-Resolution", "train", short_side=24)
+    assert cat.size == (24, 32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"root": "nowhere"}, r"nowhere does not exist: set dataset\.root"),
+        ({"resolution": "1080p"}, "1080p does not exist"),
+        ({"split": "trian"}, "'trian'.*did you mean train"),
+        ({"split": "train", "sequences": ["cats"]}, "'cats'.*did you mean cat"),
+        ({"split": "train", "sequences": ["dog"]}, "'dog' is not in split train"),
+        ({"year": "2018"}, "2016 or 2017"),
+    ],
+)
+def test_wrong_settings_are_named_with_a_mend(davis, arguments, message):
+    with pytest.raises(UserError, match=message):
+        davis_sequences(**{"root": davis.root, "year": "2017", **arguments})
+
+
+@pytest.mark.parametrize("missing", ["JPEGImages/480p/cat/00002.jpg", "Annotations/480p/cat/00002.png"])
+def test_a_missing_frame_or_mask_is_named(davis, missing):
+    (davis.root / missing).unlink()
+    with pytest.raises(UserError, match=f"{missing} is missing"):
+        davis_sequences(davis.root, "2017", split="train")
+
+
+def test_a_gap_in_the_count_of_frames_is_a_missing_frame(davis):
+    for folder, suffix in (("JPEGImages", "jpg"), ("Annotations", "png")):
+        (davis.root / f"{folder}/480p/cat/00001.{suffix}").unlink()
+    with pytest.raises(UserError, match=r"00001\.jpg is missing"):
+        davis_sequences(davis.root, "2017", split="train")
+
+
+def test_masks_that_misfit_or_hold_colours_or_no_object_are_named(davis, labels):
+    davis.mask("Annotations/480p/cat/00003.png", labels(1, size=(24, 31)))
+    with pytest.raises(UserError, match=r"cat/00003\.png is 31x24"):
+        davis_sequences(davis.root, "2017", split="train")
+    davis.mask("Annotations/480p/cat/00003.png", labels(1), "RGB")
+    with pytest.raises(UserError, match=r"cat/00003\.png is a colour image"):
+        davis_sequences(davis.root, "2017", split="train")
+    davis.mask("Annotations/480p/dog/00000.png", labels(0))
+    with pytest.raises(UserError, match="no mask of sequence dog shows an object"):
+        davis_sequences(davis.root, "2017", split="test-dev")
+
+
+def test_listing_opens_no_file(davis):
+    for path in davis.root.rglob("*.jpg"):
+        path.write_bytes(b"")
+    assert len(list_davis(davis.root, "2017")) == 2
+
+
+def test_real_davis(shared):
+    sequences = davis_sequences(shared / "davis2016", "2016", split="val", short_side=240)
+    assert [(s.name, s.num_frames) for s in sequences] == [
+        ("breakdance", 84),
+        ("camel", 90),
+        ("dog", 60),
+        ("scooter-black", 43),
+    ]
+    camel = sequences[1]
+    assert (camel.size, camel.object_ids, len(camel.annotated_frames)) == ((240, 427), (1,), 90)
+    assert camel.image(89).shape == (3, 240, 427)
+    assert camel.mask(89).unique().tolist() == [0, 1]
+
+
+def test_the_check_of_real_data_needs_no_torch(shared):
+    code = (
+        "import sys; from eosvos.data.davis import davis_sequences; "
+        f"davis_sequences({str(shared / 'davis2016')!r}, '2016', split='train'); "
+        "import eosvos.data.folder, eosvos.data.youtube_vos; "
+        "from eosvos.data.synthetic import synthetic_sequences, SyntheticPool; "
+        "synthetic_sequences('test', 20); SyntheticPool(); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+
+from eosvos.data.folder import folder_sequences
+from eosvos.errors import UserError
+
+
+@pytest.fixture
+def video(disk, labels):
+    """Frames 1, 2, 10 and masks for the first and the last."""
+    for name in ("1", "2", "10"):
+        disk.frame(f"frames/{name}.jpg")
+    disk.mask("masks/1.png", labels(1))
+    disk.mask("masks/10.png", labels(2))
+    return disk
+
+
+def open_folder(video, **arguments):
+    return folder_sequences(**{"images": video.root / "frames", "masks": video.root / "masks", **arguments})
+
+
+def test_a_folder_of_frames_is_one_sequence_in_the_order_of_numbers(video):
+    (sequence,) = open_folder(video)
+    assert sequence.name == "frames"
+    assert sequence.frame_names == ("1", "2", "10")
+    assert sequence.annotated_frames == (0, 2)
+    assert (sequence.object_ids, sequence.first_frame(2)) == ((1, 2), 2)
+
+
+def test_one_file_is_the_mask_of_its_frame_or_of_the_first(video, labels):
+    assert open_folder(video, masks=video.root / "masks/10.png")[0].annotated_frames == (2,)
+    (sequence,) = open_folder(video, masks=video.mask("my drawing.png", labels(1)))
+    assert sequence.annotated_frames == (0,)
+
+
+def test_a_white_on_black_mask_is_object_1(video, labels):
+    (sequence,) = open_folder(video, masks=video.mask("first.png", labels(255), "L"))
+    np.testing.assert_array_equal(sequence.mask(0), labels(1))
+
+
+def test_a_grey_mask_with_ids_keeps_them(video, labels):
+    mask = labels(3)
+    mask[0, 0] = 255
+    (sequence,) = open_folder(video, masks=video.mask("first.png", mask, "L"))
+    np.testing.assert_array_equal(sequence.mask(0), mask)
+
+
+def test_masks_can_be_chosen_by_frame(video):
+    assert open_folder(video, annotated=["1"])[0].object_ids == (1,)
+    with pytest.raises(UserError, match=r"mask for frame '11'.*did you mean"):
+        open_folder(video, annotated=["11"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"images": "nowhere"}, r"set dataset\.images"),
+        ({"masks": "nowhere"}, r"set dataset\.masks"),
+        ({"sequences": ["frame"]}, "did you mean frames"),
+    ],
+)
+def test_wrong_settings_are_named_with_a_mend(video, arguments, message):
+    with pytest.raises(UserError, match=message):
+        open_folder(video, **arguments)
+
+
+def test_masks_without_a_frame_empty_folders_and_empty_masks(video, disk, labels):
+    disk.mask("masks/12.png", labels(1))
+    with pytest.raises(UserError, match=r"12\.png has no frame.*did you mean"):
+        open_folder(video)
+    (disk.root / "empty").mkdir()
+    with pytest.raises(UserError, match="neither frames nor folders"):
+        open_folder(video, images=disk.root / "empty")
+    with pytest.raises(UserError, match="has no mask: add one"):
+        open_folder(video, masks=disk.root / "empty")
+    with pytest.raises(UserError, match="shows an object"):
+        open_folder(video, masks=disk.mask("black.png", labels(0)))
+    (disk.root / "videos" / "clip").mkdir(parents=True)
+    with pytest.raises(UserError, match="clip holds no frames"):
+        open_folder(video, images=disk.root / "videos")
+
+
+def test_real_videos(shared):
+    top = shared / "videos"
+    (bike,) = folder_sequences(top / "images", top / "masks", sequences=["bike"])
+    assert (bike.object_ids, bike.num_frames, bike.size) == ((1, 2), 4, (480, 854))
+    judo = (top / "images/judo", top / "masks/judo")
+    with pytest.raises(UserError, match=r"masks/judo/00005\.png is 853x480"):
+        folder_sequences(*judo)
+    (good,) = folder_sequences(*judo, annotated=["00000", "00008", "00013"])
+    assert (good.object_ids, good.first_frame(3), good.first_frame(4)) == ((1, 3, 4), 8, 13)

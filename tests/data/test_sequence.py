@@ -1,0 +1,84 @@
+import pickle
+
+import pytest
+import torch
+
+from eosvos.data.pools import concat, sequence_pool
+from eosvos.data.sequence import VideoSequence, visible_objects
+from eosvos.errors import UserError
+
+
+class Masks(VideoSequence):
+    """A sequence of given masks; counts how many were read."""
+
+    def __init__(self, masks, name="masks"):
+        self.name, self.masks, self.reads = name, masks, 0
+        self.frame_names = tuple(f"{t:05d}" for t in range(len(masks)))
+
+    @property
+    def size(self):
+        return (2, 3)
+
+    @property
+    def annotated_frames(self):
+        return tuple(t for t, mask in enumerate(self.masks) if mask is not None)
+
+    def image(self, t):
+        return torch.zeros(3, 2, 3, dtype=torch.uint8)
+
+    def mask(self, t):
+        self.reads += 1
+        mask = self.masks[t]
+        return None if mask is None else torch.tensor(mask, dtype=torch.uint8)
+
+
+def a_sequence():
+    return Masks([[[0, 0, 7]], None, [[3, 255, 0]], [[3, 7, 0]], [[0, 0, 255]]])
+
+
+def test_objects_and_their_frames_follow_from_the_masks():
+    sequence = a_sequence()
+    assert sequence.num_frames == 5
+    assert sequence.object_ids == (3, 7)
+    assert (sequence.first_frame(3), sequence.first_frame(7)) == (2, 0)
+    assert sequence.frames_showing(3) == (2, 3)
+    assert sequence.frames_showing(7) == (0, 3)
+    assert sequence.frames_showing(4) == ()
+
+
+def test_first_frame_stops_reading_where_the_object_appears_and_remembers_it():
+    sequence = a_sequence()
+    assert sequence.first_frame(7) == sequence.first_frame(7) == 0
+    assert sequence.reads == 1
+
+
+def test_masks_are_read_once_for_all_questions():
+    sequence = a_sequence()
+    _ = sequence.object_ids, sequence.frames_showing(3), sequence.frames_showing(7)
+    assert sequence.reads == 4
+
+
+def test_first_frame_of_an_object_that_is_never_shown():
+    with pytest.raises(KeyError, match="object 5"):
+        a_sequence().first_frame(5)
+
+
+def test_sequences_can_be_pickled_with_what_they_know():
+    sequence = a_sequence()
+    assert sequence.object_ids == pickle.loads(pickle.dumps(sequence)).object_ids
+
+
+def test_visible_objects_leaves_out_background_and_ignored_pixels():
+    assert visible_objects(torch.tensor([[0, 255, 2], [9, 2, 0]], dtype=torch.uint8)) == [2, 9]
+    assert visible_objects(None) == []
+
+
+def test_a_pool_has_one_entry_for_every_object():
+    first, second = a_sequence(), Masks([[[1, 0, 0]]], "other")
+    pool = sequence_pool(concat([[first], [second]]))
+    assert [(sequence.name, i) for sequence, i in pool] == [("masks", 3), ("masks", 7), ("other", 1)]
+
+
+def test_a_pool_without_objects_is_refused():
+    with pytest.raises(UserError, match=r"dataset\.train"):
+        sequence_pool([Masks([[[0, 0, 0]]])])

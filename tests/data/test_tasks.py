@@ -1,0 +1,135 @@
+import pickle
+from collections import Counter
+
+import pytest
+import torch
+
+from eosvos.data.augment import AugmentConfig
+from eosvos.data.davis import davis_sequences
+from eosvos.data.pools import sequence_pool
+from eosvos.data.sequence import VideoSequence
+from eosvos.data.synthetic import SyntheticPool, synthetic_sequences
+from eosvos.data.tasks import TaskSampler, object_mask
+from eosvos.errors import UserError
+
+
+class Numbered(VideoSequence):
+    """Every pixel of frame t has value t; object 1 is in the frames of `shown`."""
+
+    def __init__(self, name="numbered", length=10, shown=range(10), annotated=None):
+        self.name, self.shown = name, set(shown)
+        self.frame_names = tuple(f"{t:05d}" for t in range(length))
+        self.annotated = tuple(range(length) if annotated is None else annotated)
+
+    @property
+    def size(self):
+        return (4, 6)
+
+    @property
+    def annotated_frames(self):
+        return self.annotated
+
+    def image(self, t):
+        return torch.full((3, 4, 6), t, dtype=torch.uint8)
+
+    def mask(self, t):
+        mask = torch.zeros(4, 6, dtype=torch.uint8)
+        mask[1:3, 1:3] = int(t in self.shown)
+        mask[0, 0], mask[0, 1] = 255, 2
+        return mask if t in self.annotated else None
+
+
+def times(images):
+    return (images[:, 0, 0, 0] * 255).round().int().tolist()
+
+
+def same(a, b):
+    return all(
+        torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y for x, y in zip(a, b, strict=True)
+    )
+
+
+def parts(task):
+    return list(vars(task).values())
+
+
+def test_a_task_is_a_function_of_seed_iteration_and_slot():
+    def sampler(seed=1):
+        return TaskSampler(SyntheticPool(num_frames=3), 4, AugmentConfig(), seed=seed)
+
+    first = sampler()
+    wanted = parts(first.sample(5, 2))
+    first.sample(9, 0)
+    torch.rand(3)
+    assert same(wanted, parts(first.sample(5, 2)))
+    assert same(wanted, parts(pickle.loads(pickle.dumps(sampler())).sample(5, 2)))
+    for other in (first.sample(5, 3), first.sample(6, 2), sampler(2).sample(5, 2)):
+        assert not torch.equal(other.support_images, wanted[0])
+
+
+def test_shapes_types_and_values():
+    task = TaskSampler(SyntheticPool(num_frames=3), 4, AugmentConfig(), query_frames=2).sample(3, 1)
+    assert task.support_images.shape == (1, 3, 96, 128)
+    assert task.support_masks.shape == (1, 96, 128)
+    assert task.query_images.shape == (2, 3, 96, 128)
+    assert task.query_masks.shape == (2, 96, 128)
+    assert task.support_images.dtype == task.query_images.dtype == torch.float32
+    assert task.support_masks.dtype == task.query_masks.dtype == torch.uint8
+    assert 0 <= float(task.query_images.min()) <= float(task.query_images.max()) <= 1
+    assert all((mask == 1).any() for mask in [*task.support_masks, *task.query_masks])
+    assert (task.iteration, task.slot) == (3, 1)
+    assert task.name == f"{task.sequence}:{task.object_id}"
+    assert same(parts(task.to("cpu")), parts(task))
+
+
+def test_the_mask_is_that_of_the_object_with_ignored_pixels_kept():
+    labels = torch.tensor([[0, 1, 2, 255]], dtype=torch.uint8)
+    assert object_mask(labels, 2).tolist() == [[0, 0, 1, 255]]
+    task = TaskSampler([(Numbered(), 1)], 1).sample(0, 0)
+    assert task.support_masks.unique().tolist() == [0, 1, 255]
+    assert int((task.support_masks == 1).sum()) == 4
+
+
+def test_an_epoch_is_a_permutation_and_the_next_one_another():
+    pool = [(Numbered(f"s{i}"), 1) for i in range(8)]
+    sampler = TaskSampler(pool, 3, seed=4)
+    drawn = [sampler.sample(*divmod(draw, 3)).sequence for draw in range(24)]
+    epochs = [drawn[i : i + 8] for i in (0, 8, 16)]
+    assert all(sorted(epoch) == [f"s{i}" for i in range(8)] for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_support_and_query_are_uniform_among_the_frames_that_show_the_object_and_independent():
+    sampler = TaskSampler([(Numbered(shown=[2, 5, 7], annotated=range(1, 9)), 1)], 1)
+    tasks = [sampler.sample(i, 0) for i in range(900)]
+    pairs = Counter((times(t.support_images)[0], times(t.query_images)[0]) for t in tasks)
+    assert set(pairs) == {(a, b) for a in (2, 5, 7) for b in (2, 5, 7)}
+    assert all(60 < count < 140 for count in pairs.values())
+
+
+def test_the_window_bounds_the_distance_of_queries_from_the_support():
+    sampler = TaskSampler([(Numbered(length=30, shown=range(30)), 1)], 1, query_frames=3, frame_window=2)
+    distances = Counter()
+    for i in range(100):
+        task = sampler.sample(i, 0)
+        distances.update(t - times(task.support_images)[0] for t in times(task.query_images))
+    assert set(distances) == {-2, -1, 0, 1, 2}
+
+
+def test_an_object_that_no_mask_shows_is_named():
+    sampler = TaskSampler([(Numbered("ghost", shown=[]), 1)], 1)
+    with pytest.raises(UserError, match="no mask of sequence ghost shows its object 1"):
+        sampler.sample(0, 0)
+
+
+def test_training_never_sees_one_synthetic_video_twice_in_an_epoch():
+    sampler = TaskSampler(SyntheticPool(size=[32, 32], num_frames=1), 4)
+    assert len({sampler.sample(i, slot).sequence for i in range(15) for slot in range(4)}) == 60
+
+
+def test_pools_of_sequences_and_of_real_videos(shared):
+    synthetic = synthetic_sequences("dev", 3)
+    assert len(sequence_pool(synthetic)) == sum(video.num_objects for video in synthetic)
+    pool = sequence_pool(davis_sequences(shared / "davis2016", "2016", split="train", short_side=120))
+    task = TaskSampler(pool, 2, AugmentConfig(), frame_window=10).sample(0, 1)
+    assert task.query_images.shape == (1, 3, 120, round(854 * 120 / 480))
