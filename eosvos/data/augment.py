@@ -85,6 +85,7 @@ def _draw_colour_jitter(generator: Generator, config: AugmentConfig) -> Callable
     hue = _uniform(-config.hue, config.hue, generator)
 
     def jitter(image: Tensor) -> Tensor:
+        """Change the colours of an image float [3, H, W]."""
         image = tv.adjust_contrast(tv.adjust_brightness(image, brightness), contrast)
         return tv.adjust_hue(tv.adjust_saturation(image, saturation), hue).clamp(0, 1)
 

@@ -111,17 +111,19 @@ class Body:
             motion=motion,
         )
 
+    def _outline(self, t: int) -> Numbers:
+        """Points of the shape in frame t about the origin, unturned: (x, y, 1) in rows, [3, points]."""
+        phases = np.outer(_HARMONICS, _OUTLINE) + (self.phases + self.speeds * t)[:, None]
+        ray = self.radius * (1 + self.amplitudes @ np.cos(phases))
+        x, y = ray * np.cos(_OUTLINE), ray * self.stretch * np.sin(_OUTLINE)
+        return np.stack([x, y, np.ones_like(x)])
+
     def paint(self, t: int, image: Image, labels: Image) -> int:
         """Draw the body of frame t over `image` [H, W, 3] and `labels` [H, W]; return how many pixels."""
         short_side = min(labels.shape)
         position, angle, zoom = self.motion.at(t, np.array(labels.shape[::-1]) / short_side)
         centre = position * short_side
-        waves = self.amplitudes @ np.cos(
-            np.outer(_HARMONICS, _OUTLINE) + (self.phases + self.speeds * t)[:, None]
-        )
-        ray = self.radius * short_side * zoom * (1 + waves)
-        circle = ray * np.stack([np.cos(_OUTLINE), self.stretch * np.sin(_OUTLINE)])
-        points = _turn(angle, 1.0, np.zeros(2), centre) @ np.vstack([circle, np.ones_like(ray)])
+        points = _turn(angle, zoom * short_side, np.zeros(2), centre) @ self._outline(t)
         low = np.maximum(np.floor(points.min(1)).astype(int) - 1, 0)
         high = np.minimum(np.ceil(points.max(1)).astype(int) + 2, labels.shape[::-1])
         if (high <= low).any():
@@ -131,10 +133,9 @@ class Body:
         outline = np.round((points.T - low) * 2**_FRACTION_BITS).astype(np.int32)
         cv2.fillPoly(silhouette, [outline], 1, shift=_FRACTION_BITS)
         middle = np.array(self.texture.shape[1::-1]) / 2
-        skin = cv2.warpAffine(
-            self.texture, _turn(angle, zoom, middle, centre - low), tuple((high - low).tolist()),
-            borderMode=cv2.BORDER_REFLECT_101,
-        )  # fmt: skip
+        view = _turn(angle, zoom, middle, centre - low)
+        extent = tuple((high - low).tolist())
+        skin = cv2.warpAffine(self.texture, view, extent, borderMode=cv2.BORDER_REFLECT_101)
         inside = silhouette.astype(bool)
         image[window][inside] = skin[inside]
         labels[window][inside] = self.label
