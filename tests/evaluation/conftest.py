@@ -17,7 +17,10 @@ class ArraySequence(VideoSequence):
         self.masks = masks
         self.name = name
         self.frame_names = tuple(f"{t:05d}" for t in range(len(masks)))
-        self.size = next(mask.shape for mask in masks if mask is not None)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return next(mask.shape for mask in self.masks if mask is not None)
 
     @property
     def annotated_frames(self) -> tuple[int, ...]:
