@@ -71,13 +71,16 @@ class PyramidBackbone(nn.Module):
         body_strides: Sequence[int],
         fpn_channels: int,
         pooled_level: bool = True,
+        fpn_norm: bool = False,
         image_mean: Sequence[float] = IMAGENET_MEAN,
         image_std: Sequence[float] = IMAGENET_STD,
     ) -> None:
         super().__init__()
         self.body = body
         pool = LastLevelMaxPool() if pooled_level else None
-        self.fpn = FeaturePyramidNetwork(list(body_channels), fpn_channels, extra_blocks=pool)
+        self.fpn = FeaturePyramidNetwork(
+            list(body_channels), fpn_channels, extra_blocks=pool, norm_layer=group_norm if fpn_norm else None
+        )
         self.out_channels = fpn_channels
         self.body_channels, self.body_strides = tuple(body_channels), tuple(body_strides)
         self.image_mean, self.image_std = tuple(image_mean), tuple(image_std)
@@ -151,7 +154,7 @@ def tiny_backbone(width: int = 16, fpn_channels: int = 32, levels: int = 3) -> P
     `width`: channels of the first of the `levels` levels, doubled at each further one.
     """
     body = TinyEncoder(width, levels)
-    return PyramidBackbone(body, body.channels, body.strides, fpn_channels, pooled_level=False)
+    return PyramidBackbone(body, body.channels, body.strides, fpn_channels, pooled_level=False, fpn_norm=True)
 
 
 def _freeze(body: nn.Module, stages: int) -> None:

@@ -1,10 +1,11 @@
 """Builds the two stages of a detector on a backbone's pyramid, with torchvision's modules and thresholds."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import log2
 
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.rpn import RPNHead
@@ -13,6 +14,7 @@ from torchvision.ops.poolers import initLevelMapper
 
 from eosvos.errors import UserError
 from eosvos.models.backbones import PyramidBackbone
+from eosvos.models.norms import group_norm
 from eosvos.models.roi_heads import ObjectHeads
 from eosvos.models.variants import Anchors, ProposalNetwork
 
@@ -22,30 +24,59 @@ MAX_DETECTIONS = 100
 
 @dataclass(frozen=True)
 class BoxBranch:
-    """The box branch: side of the pooled region, values between its layers, beta of its smooth L1 loss."""
+    """The box branch: side of the pooled region, values between its layers, beta of its smooth L1 loss.
+
+    `norm`: layer norms between its layers.
+    """
 
     roi: int
     features: int
     beta: float
+    norm: bool
+
+    def head(self, channels: int) -> nn.Module:
+        """Build the layers between the pooled regions [N, channels, roi, roi] and the predictor [N, features]."""
+        if not self.norm:
+            return TwoMLPHead(channels * self.roi**2, self.features)
+        layers = OrderedDict[str, nn.Module](flatten=nn.Flatten())
+        for name, inputs in (("6", channels * self.roi**2), ("7", self.features)):
+            layers[f"fc{name}"] = nn.Linear(inputs, self.features)
+            layers[f"norm{name}"] = nn.LayerNorm(self.features)
+            layers[f"relu{name}"] = nn.ReLU()
+        return nn.Sequential(layers)
 
 
 @dataclass(frozen=True)
 class MaskBranch:
-    """The mask branch: side of the pooled region (half of the logits'), its convolutions, and its loss."""
+    """The mask branch: side of the pooled region (half of the logits'), its convolutions, and its loss.
+
+    `norm`: group norms after its convolutions.
+    """
 
     roi: int
     channels: int
     layers: int
     loss: Callable[[Tensor, Tensor], Tensor]
+    norm: bool
+
+    def head(self, channels: int) -> nn.Module:
+        """Build the convolutions on the pooled regions [N, channels, roi, roi]."""
+        norm = group_norm if self.norm else None
+        return MaskRCNNHeads(channels, (self.channels,) * self.layers, 1, norm_layer=norm)
 
 
 def proposal_network(
-    backbone: PyramidBackbone, anchors: Anchors, samples: int, kept: tuple[int, int], beta: float
+    backbone: PyramidBackbone,
+    anchors: Anchors,
+    samples: int,
+    kept: tuple[int, int],
+    beta: float,
+    rectified: bool,
 ) -> ProposalNetwork:
     """Build the first stage.
 
     `kept`: proposals in (training, testing), per level before and in total after NMS; `beta`: of the box
-    loss. Raises UserError if the anchors do not fit the backbone's levels.
+    loss; `rectified`: its convolution keeps the variance of its input instead of nearly silencing it. Raises UserError if the anchors do not fit the backbone's levels.
     """
     levels = len(backbone.level_names)
     if len(anchors.sizes) != levels:
@@ -56,10 +87,13 @@ def proposal_network(
     per_location = anchors.num_anchors_per_location()
     if len(set(per_location)) > 1:
         raise UserError("segmenter.anchor_sizes must list as many sizes for every level as for the first.")
+    head = RPNHead(backbone.out_channels, per_location[0])
+    if rectified:
+        nn.init.kaiming_normal_(head.conv[0][0].weight, nonlinearity="relu")
     top_n = dict(zip(("training", "testing"), kept, strict=True))
     return ProposalNetwork(
         anchors,
-        RPNHead(backbone.out_channels, per_location[0]),
+        head,
         fg_iou_thresh=0.7,
         bg_iou_thresh=0.3,
         batch_size_per_image=samples,
@@ -89,7 +123,7 @@ def object_heads(
     score_threshold, nms_threshold = thresholds
     return ObjectHeads(
         _pooling(backbone, box.roi),
-        TwoMLPHead(channels * box.roi**2, box.features),
+        box.head(channels),
         FastRCNNPredictor(box.features, CLASSES),
         fg_iou_thresh=0.5,
         bg_iou_thresh=0.5,
@@ -100,7 +134,7 @@ def object_heads(
         nms_thresh=nms_threshold,
         detections_per_img=MAX_DETECTIONS,
         mask_roi_pool=_pooling(backbone, mask.roi),
-        mask_head=MaskRCNNHeads(channels, (mask.channels,) * mask.layers, 1),
+        mask_head=mask.head(channels),
         mask_predictor=MaskRCNNPredictor(mask.channels, mask.channels, CLASSES),
         box_beta=box.beta,
         mask_loss=mask.loss,

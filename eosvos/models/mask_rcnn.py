@@ -67,22 +67,24 @@ class MaskRCNN(GeneralizedRCNN, Segmenter):
         score_threshold: float = 0.5,
         nms_threshold: float = 0.5,
         train_jitter: int = 0,
+        head_norm: bool = False,
     ) -> None:
         """Build the network from a `backbone` (see `eosvos.models.backbones`), with the published defaults.
 
         Sizes of images and anchors are in pixels of the resized image; `min_size` None keeps the image as
         it is. `weights`: none, coco (where name and shape agree; the rest is random) or the path of such a
         file. `rpn_proposals_*`: kept per level before, and in total after NMS. `select`: the detection with
-        the best score, or score + 0.5 * IoU with the prior. Raises UserError for a value that is not among
+        the best score, or score + 0.5 * IoU with the prior. `head_norm`: norms between the layers of the
+        heads, for networks that start from random weights. Raises UserError for a value that is not among
         the choices.
         """
         _check_choices(variant, mask_loss, proposals, select)
         differ = VARIANTS[variant]
         anchors = Anchors(anchor_sizes, anchor_ratios, differ.float_strides)
         rpn_proposals = (rpn_proposals_train, rpn_proposals_test)
-        rpn = proposal_network(backbone, anchors, rpn_samples, rpn_proposals, differ.rpn_beta)
-        box = BoxBranch(box_roi, box_features, differ.box_beta)
-        mask = MaskBranch(mask_roi, mask_channels, mask_layers, MASK_LOSSES[mask_loss])
+        rpn = proposal_network(backbone, anchors, rpn_samples, rpn_proposals, differ.rpn_beta, head_norm)
+        box = BoxBranch(box_roi, box_features, differ.box_beta, head_norm)
+        mask = MaskBranch(mask_roi, mask_channels, mask_layers, MASK_LOSSES[mask_loss], head_norm)
         thresholds = (score_threshold, nms_threshold)
         heads = object_heads(backbone, box, mask, roi_samples, thresholds, train_jitter)
         mean, std = backbone.image_mean, backbone.image_std
