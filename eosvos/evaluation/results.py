@@ -1,10 +1,13 @@
 """Results on disk, in the layout that the official DAVIS tool, vos-benchmark and the YouTube-VOS server read.
 
-RESULTS/<sequence>/<frame>.png            label maps with the DAVIS palette
-RESULTS/<sequence>.finished.json          scores and seconds; written last, so it marks a finished sequence
-RESULTS/manifest.json                     what made these results
-RESULTS/global_results-<split>.csv        the official tool's tables
-RESULTS/per-sequence_results-<split>.csv
+    RESULTS/<sequence>/<frame>.png            label maps with the DAVIS palette
+    RESULTS/<sequence>.overlay.png            a few frames with their masks
+    RESULTS/<sequence>.finished.json          scores and seconds; written last, so it marks a finished sequence
+    RESULTS/manifest.json                     what made these results
+    RESULTS/global_results-<split>.csv        the official tool's tables
+    RESULTS/per-sequence_results-<split>.csv
+
+There are no other folders: vos-benchmark takes each for a sequence.
 """
 
 import csv
@@ -87,6 +90,10 @@ class ResultsFolder:
     def finish(self, sequence: str, record: SequenceRecord) -> None:
         """Mark a sequence whose frames are all written as finished."""
         write_whole(self._marker(sequence), json.dumps(record.to_json()).encode())
+
+    def overlay_path(self, sequence: str) -> Path:
+        """Where the overlay strip of a sequence belongs."""
+        return self.root / f"{sequence}.overlay.png"
 
     def write_tables(self, records: Sequence[SequenceRecord]) -> None:
         """Write the official tool's two CSV files for the records with scores; none if no record has any."""

@@ -10,6 +10,7 @@ from PIL import Image
 
 from eosvos.errors import UserError
 from eosvos.evaluation.metrics import ObjectScore, Statistics
+from eosvos.evaluation.overlay import OverlayStrip
 from eosvos.evaluation.results import ResultsFolder, SequenceRecord, davis_palette, write_whole
 
 MANIFEST = {"checkpoint": "abc", "finetune": {"steps": 10, "online": {"every": 5}}, "segmenter": "tiny"}
@@ -148,6 +149,21 @@ def test_tables_of_the_golden_sequences(shared, tmp_path):
     for measure in ("J", "F"):
         for statistic in ("mean", "recall", "decay"):
             assert row[f"{measure}-{statistic.title()}"] == f"{expected['global_'][measure][statistic]:.3f}"
+
+
+def test_the_only_folders_are_sequences(two_squares, tmp_path):
+    """vos-benchmark takes every folder for a sequence, and every file in one for a frame."""
+    folder = ResultsFolder(tmp_path, "val", MANIFEST)
+    strip = OverlayStrip(two_squares)
+    for t, mask in enumerate(two_squares.masks):
+        folder.write_frame("squares", two_squares.frame_names[t], torch.from_numpy(mask))
+        strip.add(t, torch.from_numpy(mask))
+    strip.save(folder.overlay_path("squares"))
+    folder.finish("squares", record("squares", score(1, 0.5, 0.5)))
+    folder.write_tables([record("squares", score(1, 0.5, 0.5))])
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["squares"]
+    assert sorted(path.stem for path in (tmp_path / "squares").iterdir()) == list(two_squares.frame_names)
+    assert (tmp_path / "squares.overlay.png").is_file()
 
 
 def test_without_scores_there_are_no_tables(tmp_path):
