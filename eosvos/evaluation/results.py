@@ -2,7 +2,7 @@
 
     RESULTS/<sequence>/<frame>.png            label maps with the DAVIS palette
     RESULTS/<sequence>.overlay.png            a few frames with their masks
-    RESULTS/<sequence>.finished.json          scores and seconds; written last, so it marks a finished sequence
+    RESULTS/<sequence>.finished.json          scores and seconds; written last: it marks the finished
     RESULTS/manifest.json                     what made these results
     RESULTS/global_results-<split>.csv        the official tool's tables
     RESULTS/per-sequence_results-<split>.csv
