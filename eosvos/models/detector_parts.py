@@ -35,7 +35,7 @@ class BoxBranch:
     norm: bool
 
     def head(self, channels: int) -> nn.Module:
-        """Build the layers between the pooled regions [N, channels, roi, roi] and the predictor [N, features]."""
+        """Build the layers from pooled regions [N, channels, roi, roi] to values [N, features]."""
         if not self.norm:
             return TwoMLPHead(channels * self.roi**2, self.features)
         layers = OrderedDict[str, nn.Module](flatten=nn.Flatten())
@@ -76,7 +76,8 @@ def proposal_network(
     """Build the first stage.
 
     `kept`: proposals in (training, testing), per level before and in total after NMS; `beta`: of the box
-    loss; `rectified`: its convolution keeps the variance of its input instead of nearly silencing it. Raises UserError if the anchors do not fit the backbone's levels.
+    loss; `rectified`: its convolution keeps the variance of its input instead of nearly silencing it. Raises
+    UserError if the anchors do not fit the backbone's levels.
     """
     levels = len(backbone.level_names)
     if len(anchors.sizes) != levels:

@@ -155,8 +155,8 @@ def test_transform_without_a_size_only_normalises_and_pads() -> None:
 def test_pooling_does_not_guess_its_scales_from_the_first_image() -> None:
     heads = object_heads(
         tiny_backbone(fpn_channels=8),
-        BoxBranch(3, 16, 1.0),
-        MaskBranch(4, 8, 1, lovasz_hinge),
+        BoxBranch(3, 16, 1.0, norm=False),
+        MaskBranch(4, 8, 1, lovasz_hinge, norm=False),
         samples=8,
         thresholds=(0.5, 0.5),
         train_jitter=0,
