@@ -162,13 +162,13 @@ def _boundary_f(prediction: Masks, annotation: Masks, radius: int) -> float:
     if window is None:
         return 1.0
     one, other = _boundary(prediction[window]), _boundary(annotation[window])
-    count_one, count_other = np.count_nonzero(one), np.count_nonzero(other)
+    count_one, count_other = int(np.count_nonzero(one)), int(np.count_nonzero(other))
     if not count_one or not count_other:
         # One boundary is missing: precision and recall are 0 and 1, or 1 and 0. Both are: they are 1.
         return float(count_one == count_other)
-    precision = np.count_nonzero(one & _near(other, radius)) / count_one
-    recall = np.count_nonzero(other & _near(one, radius)) / count_other
-    return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0
+    precision = int(np.count_nonzero(one & _near(other, radius))) / count_one
+    recall = int(np.count_nonzero(other & _near(one, radius))) / count_other
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
 def _window(mask: Masks) -> tuple[slice, slice] | None:
