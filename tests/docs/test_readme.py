@@ -1,0 +1,56 @@
+"""The README's way to segment one's own video works as it stands there, in Python and as a command."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from PIL import Image
+
+from eosvos.run.evaluate import evaluate
+from eosvos.run.schema import register
+from eosvos.run.train import train
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+SMALL = (
+    "dataset.size=[32,48] dataset.num_frames=3 dataset.val.count=1 dataset.test.count=1 backbone.width=8 "
+    "backbone.fpn_channels=16 meta.batch=1 meta.inner_steps=1 iterations=1 val_every=1 "
+    "report.tuning_videos=0 trainer.progress=false logger=csv output=run"
+)
+
+
+def composed(entry: str, *overrides: str):
+    register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose(entry, list(overrides))
+
+
+@pytest.fixture
+def own_video(tmp_path, monkeypatch) -> Path:
+    """A folder with a checkpoint, and with frames and a mask as the README says."""
+    monkeypatch.chdir(tmp_path)
+    train(composed("train", *SMALL.split()))
+    Path("run/checkpoints/last.ckpt").rename("FILE")
+    Path("frames").mkdir()
+    mask = np.zeros((40, 60), np.uint8)
+    mask[10:30, 20:40] = 2
+    Image.fromarray(mask).save("mask.png")
+    for t in range(3):
+        Image.fromarray(np.full((40, 60, 3), 90 + t, np.uint8)).save(f"frames/{t:05d}.jpg")
+    return tmp_path
+
+
+def test_own_video(own_video):
+    (block,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    exec(block, {})
+    (arguments,) = re.findall(r"uv run evaluate\.py (.* dataset=folder .*)", README)
+    evaluate(
+        composed("evaluate", "finetune=quick", "trainer=cpu", "logger=csv", "output=log", *arguments.split())
+    )
+    for masks in ("out", "out/frames"):
+        first, *others = (np.array(Image.open(f"{masks}/{t:05d}.png")) for t in range(3))
+        assert first[20, 30] == 2
+        assert first[5, 5] == 0
+        assert all(set(np.unique(labels)) <= {0, 2} for labels in others)
