@@ -35,8 +35,8 @@ class LoadedCheckpoint:
     digest: str
 
 
-class StoreConfig(Callback):
-    """Puts the model's configuration, as plain dicts, into every checkpoint."""
+class StoreRun(Callback):
+    """Puts into every checkpoint the model's configuration, as plain dicts, and how far the stage has come."""
 
     def __init__(self, model: dict[str, Any], finetune: dict[str, Any], stage: str) -> None:
         self.content = {"format": 1, "model": model, "finetune": finetune, "stage": stage}
@@ -44,8 +44,27 @@ class StoreConfig(Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add the configuration."""
+        """Add the configuration, and count in the stage's own iterations, in its only epoch.
+
+        Lightning's counters would repeat or skip a validation after an interruption, and would take a
+        finished stage for finished for ever, whatever number of iterations it is resumed with.
+        """
+        done = pl_module.iteration
         checkpoint[KEY] = self.content
+        checkpoint["iteration"] = done
+        loop = checkpoint["loops"]["fit_loop"]
+        for of_run_or_epoch in ("total", "current"):
+            counts = loop["epoch_loop.batch_progress"][of_run_or_epoch]
+            counts.update(dict.fromkeys(counts, done))
+            loop["epoch_progress"][of_run_or_epoch].update(ready=1, started=1, processed=0, completed=0)
+        loop["epoch_loop.batch_progress"]["is_last_batch"] = False
+        loop["epoch_loop.state_dict"]["_batches_that_stepped"] = done
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take the count back."""
+        pl_module.iteration = checkpoint["iteration"]
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

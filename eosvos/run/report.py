@@ -62,15 +62,16 @@ def compare(before: MetaLearner | None, after: MetaLearner | None, comparison: C
     """The rows of the report.
 
     before: the weights that meta-training started from (None: not known any more); after: what it has learned
-    (None: there was no meta-training).
+    (None: there was no meta-training). Without tuning videos there are no rows with hand-set rates.
     """
     finetune = comparison.finetune
     rows = []
-    if before is not None:
+    if before is not None and comparison.tuning:
         longer = replace(finetune, steps=10 * finetune.steps)
         rows.append(comparison.with_best_rate("before", before, finetune))
         rows.append(comparison.with_best_rate("before, ten times the steps", before, longer))
     if after is not None:
         rows.append(comparison.row("after", after, finetune))
+    if after is not None and comparison.tuning:
         rows.append(comparison.with_best_rate("after with a hand-set rate", after, finetune))
     return rows

@@ -15,7 +15,7 @@ from eosvos.errors import UserError
 from eosvos.meta.learner import MetaLearner
 from eosvos.meta.module import MetaModule
 from eosvos.meta.parent import ParentModule
-from eosvos.run.checkpoint import StoreConfig
+from eosvos.run.checkpoint import StoreRun
 from eosvos.run.checks import Videos
 from eosvos.run.networks import finetune_config, model_config, outer_config, plain, query_weights
 from eosvos.run.scoring import Validation
@@ -49,13 +49,11 @@ class Interruption(Callback):
             raise KeyboardInterrupt
         self.received = True
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Stop if any process has had a signal."""
-        if trainer.strategy.reduce_boolean_decision(self.received, all=False):
-            trainer.save_checkpoint(self.path)
-            raise UserError(f"stopped by a signal; go on with checkpoint={self.path} resume=true")
+        """Stop between two iterations, when a validation that was due is done."""
+        self._stop(trainer)
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
@@ -66,8 +64,16 @@ class Interruption(Callback):
             trainer.save_checkpoint(self.path)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Give the signals back."""
+        """Stop after the last iteration, too; give the signals back."""
+        self._stop(trainer)
         self._release()
+
+    def _stop(self, trainer: pl.Trainer) -> None:
+        """Save and raise UserError if any process has had a signal."""
+        if trainer.strategy.reduce_boolean_decision(self.received, all=False):
+            self.received = True
+            trainer.save_checkpoint(self.path)
+            raise UserError(f"stopped by a signal; go on with checkpoint={self.path} resume=true")
 
     def _release(self) -> None:
         for number, handler in self._previous.items():
@@ -103,7 +109,7 @@ def make_trainer(cfg: DictConfig, stage: str, loggers: list[Any], iterations: in
     else:
         saving |= {"filename": last.stem, "every_n_train_steps": every}
     callbacks: list[Callback] = [
-        StoreConfig(model_config(cfg), plain(cfg.finetune), stage),
+        StoreRun(model_config(cfg), plain(cfg.finetune), stage),
         Interruption(last),
         ModelCheckpoint(**saving),
     ]

@@ -170,9 +170,8 @@ def tuning_videos(train: Any, count: int) -> list[Any]:
     """The first `count` different videos of a list of videos, or of a pool of (video, object) pairs."""
     found: dict[str, Any] = {}
     for i in range(len(train)):
-        entry = train[i]
-        video = entry[0] if isinstance(entry, tuple) else entry
-        found.setdefault(video.name, video)
         if len(found) == count:
             break
+        video = train[i][0] if isinstance(train[i], tuple) else train[i]
+        found.setdefault(video.name, video)
     return list(found.values())

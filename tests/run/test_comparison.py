@@ -79,6 +79,12 @@ def test_rows(monkeypatch):
 
 def test_rows_without_one_side(monkeypatch):
     monkeypatch.setattr(report, "score_row", lambda name, *_: ReportRow(name, ()))
-    comparison = Comparison([], [], FinetuneConfig(), (0.1, 1.0), seed=0)
+    comparison = Comparison([], ["tuning"], FinetuneConfig(), (0.1, 1.0), seed=0)
     assert len(compare(FakeLearner("old"), None, comparison)) == 2
-    assert [row.name for row in compare(None, FakeLearner("new"), comparison)][0] == "after"
+    assert compare(None, FakeLearner("new"), comparison)[0].name == "after"
+
+
+def test_no_hand_set_rates_without_tuning_videos(monkeypatch):
+    monkeypatch.setattr(report, "score_row", lambda name, *_: ReportRow(name, ()))
+    comparison = Comparison([], [], FinetuneConfig(), (0.1, 1.0), seed=0)
+    assert [row.name for row in compare(FakeLearner("old"), FakeLearner("new"), comparison)] == ["after"]
