@@ -1,4 +1,4 @@
-"""Randomness as a function of what it is for: seeds derived from names and numbers, and generator states kept apart."""
+"""Randomness as a function of what it is for: seeds from names and numbers, generator states kept apart."""
 
 import hashlib
 from collections.abc import Iterator
@@ -18,8 +18,8 @@ def derive_seed(*parts: int | str) -> int:
 def isolated_rng(*parts: int | str) -> Iterator[None]:
     """Seed torch's global generators from `parts` inside the block, and restore their states after it.
 
-    The samplers of a detector and the jitter of its proposals draw from the global generators; what they draw for one
-    task or one video must depend neither on what ran before nor on the process that runs it.
+    The samplers of a detector and the jitter of its proposals draw from the global generators; what they draw
+    for one task or one video must depend neither on what ran before nor on the process that runs it.
     """
     import torch
 

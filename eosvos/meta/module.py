@@ -129,7 +129,8 @@ class MetaModule(pl.LightningModule):
 
     def _log_iteration(self, losses: dict[str, float], seconds: float) -> None:
         self.log("loss", losses["meta/query_loss"], prog_bar=True, logger=False)
-        if self.iteration % self.trainer.log_every_n_steps == 0:
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it late
+        if self.iteration % every == 0:
             self._write({**losses, **self.learner.rate_statistics(), "meta/seconds": seconds})
 
     def _write(self, metrics: dict[str, float]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Adam, Optimizer, RAdam
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -38,10 +38,9 @@ class OuterConfig:
 
 
 def build_optimizer(learner: MetaLearner, config: OuterConfig) -> Optimizer:
-    """The optimiser over encoder, head and rate parameters, in three groups named `encoder`, `heads`,
-    `rates`.
-    """
-    encoder, heads = [], []
+    """The optimiser over all meta-parameters, in groups named `encoder`, `heads` and `rates`."""
+    encoder: list[nn.Parameter] = []
+    heads: list[nn.Parameter] = []
     for name, parameter in learner.segmenter.named_parameters():
         if parameter.requires_grad:
             (encoder if name.startswith(("backbone.", "rpn.")) else heads).append(parameter)

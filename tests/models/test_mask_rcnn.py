@@ -341,7 +341,7 @@ def test_impossible_options_are_user_errors(options: dict[str, Any], message: st
 
 
 def test_head_norm_makes_the_heads_blind_to_the_scale_of_their_input():
-    """Without it, what a step does grows with the features' scale, and a few steps from random weights diverge."""
+    """Without it, a step of descent grows with the scale of the features, and from random weights fails."""
     pooled = torch.rand(5, 32, 7, 7, generator=torch.Generator().manual_seed(0))
     normed, plain = tiny(head_norm=True).roi_heads.box_head, tiny().roi_heads.box_head
     torch.testing.assert_close(normed(1e3 * pooled), normed(1e4 * pooled), rtol=1e-2, atol=1e-2)
