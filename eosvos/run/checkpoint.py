@@ -36,7 +36,7 @@ class LoadedCheckpoint:
 
 
 class StoreRun(Callback):
-    """Puts into every checkpoint the model's configuration, as plain dicts, and how far the stage has come."""
+    """Puts into every checkpoint the model's configuration, in plain dicts, and how far the stage is."""
 
     def __init__(self, model: dict[str, Any], finetune: dict[str, Any], stage: str) -> None:
         self.content = {"format": 1, "model": model, "finetune": finetune, "stage": stage}

@@ -1,0 +1,118 @@
+"""The real commands, each in a process of its own: few, for starting one takes ten seconds."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = (
+    "dataset.size=[32,48] dataset.num_frames=3 dataset.val.count=2 dataset.test.count=2 backbone.width=8 "
+    "backbone.fpn_channels=16 meta.batch=2 meta.inner_steps=2 finetune.steps=1 report.tuning_videos=0 "
+    "report.rates=[0.01,0.1] iterations=2 val_every=1"
+).split()
+
+
+def command(folder, script, *arguments, python=()):
+    """Run a script of the repository in an empty folder."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+    environment.pop("HYDRA_FULL_ERROR", None)
+    return subprocess.run(
+        [sys.executable, *python, str(ROOT / script), *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def time_of_children():
+    """CPU seconds of the processes started so far: unlike the clock, they do not depend on the load."""
+    spent = os.times()
+    return spent.children_user + spent.children_system
+
+
+def test_help_is_quick_and_says_what_there_is(tmp_path):
+    started = time_of_children()
+    done = command(tmp_path, "train.py", "--help", python=("-X", "importtime"))
+    assert done.returncode == 0
+    assert time_of_children() - started < 3
+    for part in (
+        "python train.py [GROUP=OPTION ...]",
+        "dataset=",
+        "davis2017",
+        "checkpoint=FILE",
+        "-m seed=1,2,3",
+    ):
+        assert part in done.stdout
+    imported = {line.rsplit("|")[-1].strip() for line in done.stderr.splitlines() if "import time:" in line}
+    assert "hydra" in imported
+    assert not {"torch", "pytorch_lightning", "learn2learn", "wandb", "cv2"} & imported
+
+
+def test_mistake_is_one_sentence_and_status_2(tmp_path):
+    started = time_of_children()
+    done = command(tmp_path, "train.py", "trainer.devices=3", python=("-X", "importtime"))
+    assert time_of_children() - started < 3
+    said = [line for line in done.stderr.splitlines() if "import time:" not in line]
+    assert done.returncode == 2
+    assert said == [
+        "error: meta.batch=4 cannot be shared evenly among trainer.devices=3 processes: "
+        "set meta.batch to a multiple of 3"
+    ]
+    assert not any(line.endswith(" torch") for line in done.stderr.splitlines())
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run on two processes, with parent training and W&B: (its folder, what it printed)."""
+    folder = tmp_path_factory.mktemp("command")
+    done = command(
+        folder,
+        "train.py",
+        *SMALL,
+        "parent.steps=1",
+        "trainer.devices=2",
+        "trainer.workers=1",
+        "logger=[csv,wandb]",
+        "logger.wandb.offline=true",
+    )
+    assert done.returncode == 0, done.stderr
+    (run,) = (folder / "runs").glob("*/*")
+    return run, done
+
+
+def test_two_processes_write_one_folder(trained):
+    run, done = trained
+    assert "after" in done.stdout
+    assert done.stdout.count("videos that training never saw") == 1
+    about = json.loads((run / "run.json").read_text())
+    assert about["seed"] == 0
+    there = {path.name for path in run.rglob("*")}
+    assert {"config.yaml", "best.ckpt", "last.ckpt", "parent-last.ckpt", "metrics.csv", "report.md"} <= there
+
+
+def test_wandb_offline(trained):
+    run, _ = trained
+    assert list(run.glob("wandb/offline-run-*/*.wandb"))
+
+
+def test_evaluate(trained, tmp_path):
+    run, _ = trained
+    checkpoint = f"checkpoint={run / 'checkpoints' / 'best.ckpt'}"
+    done = command(tmp_path, "evaluate.py", *SMALL, checkpoint, "results=out")
+    assert done.returncode == 0, done.stderr
+    assert "J&F" in done.stdout
+    assert len(list((tmp_path / "out").glob("synthetic-*/*.png"))) == 6
+    assert (tmp_path / "out" / "global_results-test.csv").exists()
+
+
+def test_sweep_gives_each_run_its_folder(tmp_path):
+    done = command(tmp_path, "train.py", "-m", *SMALL, "seed=1,2", "segmenter=semantic")
+    assert done.returncode == 0, done.stderr
+    about = [json.loads(path.read_text()) for path in sorted((tmp_path / "runs").glob("*/*/*/run.json"))]
+    assert [run["seed"] for run in about] == [1, 2]
