@@ -1,0 +1,82 @@
+"""What meta-learning costs beside the network: ratios against its bare forward and backward pass, in one run.
+
+    uv run benchmarks/overhead.py [KEY=VALUE ...]       # the keys of train.py
+
+A ratio of 1.00 means that nothing but forward and backward passes takes time. Rounds of all measurements are
+interleaved and medians compared, since machines are noisy.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from itertools import repeat
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from eosvos.data.synthetic import SyntheticPool
+from eosvos.data.tasks import Task, TaskSampler
+from eosvos.meta.learner import MetaLearner, total_loss
+from eosvos.meta.module import MetaModule
+from eosvos.run.networks import build_learner, model_config, outer_config, query_weights
+from eosvos.run.schema import register
+from eosvos.seeding import isolated_rng
+
+ROUNDS = 7
+
+
+def load_config(overrides: list[str]) -> DictConfig:
+    """The configuration of train.py with overrides."""
+    register()
+    with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "conf"), version_base="1.3"):
+        return compose("train", overrides)
+
+
+def bare_pass(learner: MetaLearner, task: Task) -> None:
+    """One forward and backward pass on the support frame."""
+    loss = total_loss(learner.segmenter, task.support_images, task.support_masks)
+    torch.autograd.grad(loss, learner.weights(), allow_unused=True)
+
+
+def measurements(cfg: DictConfig) -> dict[str, tuple[int, Callable[[], object]]]:
+    """By name: how many bare passes are in it, and what to run."""
+    learner = build_learner(model_config(cfg), cfg.seed)
+    sampler = TaskSampler(SyntheticPool(size=cfg.dataset.size), cfg.meta.batch, seed=0)
+    tasks = [sampler.sample(0, slot) for slot in range(cfg.meta.batch)]
+    weights = query_weights(cfg.meta)
+    module = MetaModule(learner, outer_config(cfg.meta.outer), 1, weights)
+    passes = len(weights) + sum(weight > 0 for weight in weights)
+    support = (tasks[0].support_images, tasks[0].support_masks)
+    steps = cfg.meta.inner_steps
+    return {
+        "bare forward and backward": (1, lambda: bare_pass(learner, tasks[0])),
+        f"adapt, {steps} steps, at test time": (steps, lambda: learner.adapt(repeat(support, steps))),
+        f"adapt, {steps} steps, with the graph": (steps, lambda: learner.adapt(repeat(support, steps), True)),
+        f"meta-gradients of {len(tasks)} tasks": (len(tasks) * passes, lambda: module.sum_over_tasks(tasks)),
+    }
+
+
+def main() -> None:
+    """Measure and print the table."""
+    cfg = load_config(sys.argv[1:])
+    torch.set_num_threads(cfg.threads or 1)
+    table = measurements(cfg)
+    seconds: dict[str, list[float]] = {name: [] for name in table}
+    for round_number in range(ROUNDS + 1):
+        for name, (_, run) in table.items():
+            with isolated_rng("benchmark", round_number):
+                started = time.perf_counter()
+                run()
+            if round_number:
+                seconds[name].append(time.perf_counter() - started)
+    bare = statistics.median(seconds["bare forward and backward"])
+    for name, (passes, _) in table.items():
+        median = statistics.median(seconds[name])
+        print(f"{name:40} {1000 * median:9.1f} ms = {passes:3} passes x {median / passes / bare:.2f}")
+
+
+if __name__ == "__main__":
+    main()
