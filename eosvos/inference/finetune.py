@@ -8,11 +8,8 @@ import torch
 from torch import Tensor
 
 from eosvos.data.augment import augment_frame
-from eosvos.models.segmenter import Segmenter
+from eosvos.models.segmenter import Batch, Segmenter
 from eosvos.seeding import derive_seed
-
-Batch = tuple[Tensor, Tensor]
-"""Images float [B, 3, H, W] in 0..1 and masks uint8 [B, H, W] of 0, 1, 255 (ignore)."""
 
 
 class Adapter(Protocol):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from eosvos.data.sequence import VideoSequence
+from eosvos.data.tasks import object_mask
 from eosvos.errors import UserError
 from eosvos.inference.finetune import Adapter, FinetuneConfig
 from eosvos.inference.merge import ANNOTATED, merge_objects
@@ -121,8 +122,7 @@ class Predictor:
     ) -> tuple[ObjectTrack, Tensor]:
         labels = sequence.mask(frame)
         assert labels is not None, "first_frame names an annotated frame"
-        labels = labels.to(self.device)
-        mask = torch.where(labels == 255, 255, (labels == object_id).to(torch.uint8)).to(torch.uint8)
+        mask = object_mask(labels, object_id).to(self.device)
         started = time.perf_counter()
         seed = (self.seed, sequence.name, object_id)
         track = ObjectTrack(self.adapter, self.finetune, image, mask, frame, seed)

@@ -6,8 +6,9 @@ from itertools import repeat
 import torch
 from torch import Tensor
 
-from eosvos.inference.finetune import Adapter, Batch, FinetuneConfig, first_frame_batches
-from eosvos.models.segmenter import Features, Segmenter
+from eosvos.inference.finetune import Adapter, FinetuneConfig, first_frame_batches
+from eosvos.models.proposals import tight_boxes
+from eosvos.models.segmenter import Batch, Features, Segmenter
 from eosvos.seeding import isolated_rng
 
 THRESHOLD = 0.5
@@ -18,10 +19,7 @@ def mask_box(mask: Tensor) -> Tensor | None:
     """The tight box float [4] (xmin, ymin, xmax, ymax; exclusive maximum) of a bool mask [H, W], or None if
     it is empty.
     """
-    rows, columns = mask.any(dim=1).nonzero(), mask.any(dim=0).nonzero()
-    if len(rows) == 0:
-        return None
-    return torch.stack([columns[0, 0], rows[0, 0], columns[-1, 0] + 1, rows[-1, 0] + 1]).float()
+    return tight_boxes(mask[None])[0] if mask.any() else None
 
 
 class ObjectTrack:

@@ -14,12 +14,7 @@ from torch import Tensor, nn
 
 from eosvos.errors import UserError
 from eosvos.meta.learning_rates import HeadsSecondOrderUpdate, Rate, RateConfig, rate_transform
-from eosvos.models.segmenter import Segmenter
-
-Batch = tuple[Tensor, Tensor]
-"""Images float [B, 3, H, W] in 0..1 and masks uint8 [B, H, W] of 0, 1, 255 (ignore): what one inner step
-learns from.
-"""
+from eosvos.models.segmenter import Batch, Segmenter
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,9 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+Batch = tuple[Tensor, Tensor]
+"""Images float [B, 3, H, W] in 0..1, masks uint8 [B, H, W] of 0, 1, 255 (ignore): what a step learns from."""
+
 
 @dataclass(frozen=True)
 class Prediction:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from eosvos.inference.finetune import Batch, FinetuneConfig, OnlineConfig, first_frame_batches
+from eosvos.inference.finetune import FinetuneConfig, OnlineConfig, first_frame_batches
 from eosvos.inference.propagate import ObjectTrack, mask_box
-from eosvos.models.segmenter import Features, Prediction, Segmenter
+from eosvos.models.segmenter import Batch, Features, Prediction, Segmenter
 
 SIZE = (8, 10)
 
