@@ -23,10 +23,11 @@ PLAIN = FinetuneConfig(steps=1, augment=False)
 class MovingBlock(VideoSequence):
     """A red block that moves one column a frame; `annotations` says which frames show which objects where."""
 
+    size = SIZE
+
     def __init__(self, num_frames: int, annotations: dict[int, dict[int, int]]) -> None:
         self.name = "block"
         self.frame_names = tuple(f"{t:05d}" for t in range(num_frames))
-        self.size = SIZE
         self.annotations = annotations
         self.images: list[weakref.ref[Tensor]] = []
 
