@@ -102,5 +102,11 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> LoadedChe
         finetune=finetune_config(stored["finetune"]),
         stage=stored["stage"],
         iteration=content.get("iteration", 0),
-        digest=hashlib.sha256(path.read_bytes()).hexdigest(),
+        digest=digest_of(path),
     )
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with open(path, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -5,16 +5,19 @@ from dataclasses import dataclass, replace
 
 from eosvos.data.sequence import VideoSequence
 from eosvos.evaluation.report import ReportRow
+from eosvos.evaluation.results import ResultsFolder
 from eosvos.inference.finetune import FinetuneConfig
+from eosvos.inference.predictor import Predictor
 from eosvos.meta.learner import MetaLearner
-from eosvos.run.scoring import score_row
+from eosvos.run.scoring import fill_folder, score_row
 
 
 @dataclass(frozen=True)
 class Comparison:
     """What a report needs: videos to report on, others to choose rates on, and how both are fine-tuned.
 
-    `rates`: the grid of hand-set rates, ascending; it is extended where the best lies at its edge.
+    `rates`: the grid of hand-set rates, ascending; it is extended where the best lies at its edge. `folder`:
+    takes the masks of the row "after", and so many overlay `strips`.
     """
 
     test: Sequence[VideoSequence]
@@ -22,10 +25,19 @@ class Comparison:
     finetune: FinetuneConfig
     rates: Sequence[float]
     seed: int
+    folder: ResultsFolder | None = None
+    strips: int = 0
 
     def row(self, name: str, learner: MetaLearner, finetune: FinetuneConfig) -> ReportRow:
         """A row of the table."""
         return score_row(name, learner, finetune, self.test, self.seed)
+
+    def learned(self, name: str, learner: MetaLearner) -> ReportRow:
+        """The row that is kept: with its masks in the folder, if there is one."""
+        if self.folder is None:
+            return self.row(name, learner, self.finetune)
+        predictor = Predictor(learner, self.finetune, seed=self.seed)
+        return ReportRow(name, tuple(fill_folder(self.folder, predictor, self.test, self.strips)))
 
     def with_best_rate(self, name: str, learner: MetaLearner, finetune: FinetuneConfig) -> ReportRow:
         """A row with the hand-set rate that is best on the tuning videos, which the row's name tells."""
@@ -71,7 +83,7 @@ def compare(before: MetaLearner | None, after: MetaLearner | None, comparison: C
         rows.append(comparison.with_best_rate("before", before, finetune))
         rows.append(comparison.with_best_rate("before, ten times the steps", before, longer))
     if after is not None:
-        rows.append(comparison.row("after", after, finetune))
+        rows.append(comparison.learned("after", after))
     if after is not None and comparison.tuning:
         rows.append(comparison.with_best_rate("after with a hand-set rate", after, finetune))
     return rows

@@ -1,6 +1,6 @@
 """Segmenting videos and keeping the score: the same in validation, in the report and in evaluate.py."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -53,6 +53,26 @@ def score_row(
     """A row of the report: every sequence segmented by the learner."""
     predictor = Predictor(learner, finetune, seed=seed)
     return ReportRow(name, tuple(score_sequence(predictor, sequence) for sequence in sequences))
+
+
+def fill_folder(
+    folder: ResultsFolder, predictor: Predictor, sequences: Iterable[VideoSequence], strips: int | None = None
+) -> Iterator[SequenceRecord]:
+    """Segment the sequences that are not yet finished in a results folder; then write its tables.
+
+    strips: how many sequences get an overlay strip, in the folder's `overlays`; None: all. Yields the record
+    of every sequence, in order.
+    """
+    records = []
+    for i, sequence in enumerate(sequences):
+        record = folder.finished(sequence.name)
+        if record is None:
+            wanted = strips is None or i < strips
+            strip = folder.root / "overlays" / f"{sequence.name}.png" if wanted else None
+            record = score_sequence(predictor, sequence, folder, strip)
+        records.append(record)
+        yield record
+    folder.write_tables(records)
 
 
 class Validation:

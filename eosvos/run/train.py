@@ -16,15 +16,15 @@ from rich.console import Console
 
 from eosvos.errors import UserError
 from eosvos.evaluation.report import ReportRow, report_table, write_report
-from eosvos.evaluation.results import write_whole
+from eosvos.evaluation.results import ResultsFolder, write_whole
 from eosvos.meta.learner import MetaLearner
-from eosvos.run.checkpoint import LoadedCheckpoint, load_checkpoint
+from eosvos.run.checkpoint import LoadedCheckpoint, digest_of, load_checkpoint
 from eosvos.run.checks import Videos, prepare
 from eosvos.run.instantiate import build
-from eosvos.run.networks import build_learner, device_for, finetune_config, model_config
+from eosvos.run.networks import build_learner, device_for, finetune_config, model_config, plain
 from eosvos.run.record import record_run
 from eosvos.run.report import Comparison, compare
-from eosvos.run.stages import meta_training, parent_training
+from eosvos.run.stages import LAST, meta_training, parent_training
 
 START = "start.pt"
 # Warnings of libraries about what is meant to be as it is.
@@ -72,22 +72,28 @@ def train(cfg: DictConfig, videos: Videos | None = None) -> TrainResult:
     learner = loaded.learner if loaded else build_learner(model_config(cfg), cfg.seed)
     loggers = [build(node) for node in cfg.logger.values()]
     stage = loaded.stage if loaded and cfg.resume else None
+    resume = {stage: cfg.checkpoint}
     if cfg.parent.steps and stage != "meta":
-        parent_training(cfg, videos, learner, loggers, cfg.checkpoint if stage == "parent" else None)
+        parent_training(cfg, videos, learner, loggers, resume.get("parent"))
     before = starting_point(cfg, learner, resumed=stage == "meta")
     if cfg.iterations:
-        meta_training(cfg, videos, learner, loggers, cfg.checkpoint if stage == "meta" else None)
+        meta_training(cfg, videos, learner, loggers, resume.get("meta"))
     rows = report(cfg, videos, before, learner if cfg.iterations else None) if main else []
-    for logger in loggers:
-        # W&B would go on with the same run in the next one of a sweep.
-        if main and isinstance(logger, WandbLogger):
-            logger.experiment.finish()
+    if main:
+        close(loggers)
     return TrainResult(learner, before, rows)
 
 
 def is_main_process() -> bool:
     """Whether this is the process that the user started; Lightning starts the others with a number."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def close(loggers: list[Any]) -> None:
+    """End the runs of W&B, which would go on with the same one in the next run of a sweep."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()
 
 
 def set_up(cfg: DictConfig) -> None:
@@ -146,18 +152,42 @@ def report(
 ) -> list[ReportRow]:
     """Compare before and after on the test videos, print the table, and write it into the run's folder."""
     device = device_for(cfg.trainer.accelerator)
+    last = Path(cfg.output) / "checkpoints" / LAST["meta"]
     comparison = Comparison(
         test=videos.test,
         tuning=tuning_videos(videos.train, cfg.report.tuning_videos),
         finetune=finetune_config(cfg.finetune),
         rates=cfg.report.rates,
         seed=cfg.seed,
+        folder=results_folder(cfg, digest_of(last)) if after else None,
+        strips=cfg.report.strips,
     )
     rows = compare(before and before.to(device), after and after.to(device), comparison)
     title = f"{len(videos.test)} videos that training never saw"
     wide_console().print(report_table(rows, title=title))
     write_report(cfg.output, rows)
     return rows
+
+
+def results_folder(cfg: DictConfig, checkpoint: str | None) -> ResultsFolder:
+    """The folder for masks and tables of the test videos.
+
+    checkpoint: the digest of the file that the network comes from, if any. Raises UserError if the folder
+    holds the results of something else.
+    """
+    manifest = {
+        "checkpoint": checkpoint,
+        "model": model_config(cfg),
+        "finetune": plain(cfg.finetune),
+        "seed": cfg.seed,
+    }
+    root = Path(cfg.results or Path(cfg.output) / "results")
+    return ResultsFolder(root, split_name(cfg.dataset.test), manifest, cfg.overwrite)
+
+
+def split_name(test: DictConfig) -> str:
+    """What the tables are called: the split, the range of synthetic videos, or `all`."""
+    return test.get("split") or test.get("range_name") or "all"
 
 
 def wide_console() -> Console:

@@ -10,10 +10,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
-    "dataset.size=[32,48] dataset.num_frames=3 dataset.val.count=2 dataset.test.count=2 backbone.width=8 "
-    "backbone.fpn_channels=16 meta.batch=2 meta.inner_steps=2 finetune.steps=1 report.tuning_videos=0 "
-    "report.rates=[0.01,0.1] iterations=2 val_every=1"
-).split()
+    "dataset.size=[32,48]",
+    "dataset.num_frames=3",
+    "dataset.val.count=2",
+    "dataset.test.count=2",
+    "backbone.width=8",
+    "backbone.fpn_channels=16",
+    "meta.batch=2",
+    "meta.inner_steps=2",
+    "finetune.steps=1",
+    "report.tuning_videos=0",
+    "iterations=2",
+    "val_every=1",
+)
 
 
 def command(folder, script, *arguments, python=()):

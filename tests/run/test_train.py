@@ -66,6 +66,10 @@ def test_files(run):
     there = {path.name for path in folder.rglob("*") if path.is_file()}
     expected = {"config.yaml", "run.json", "metrics.csv", "best.ckpt", "last.ckpt", "parent-last.ckpt"}
     assert expected | {"report.md", "report.csv", "report.json"} <= there
+    # The masks of the learned network, in the layout of evaluate.py.
+    assert len(list((folder / "results").glob("synthetic-*/*.png"))) == 2 * 3
+    assert len(list((folder / "results" / "overlays").glob("*.png"))) == 2
+    assert (folder / "results" / "global_results-test.csv").exists()
     assert json.loads((folder / "run.json").read_text())["versions"]["learn2learn"]
 
 
