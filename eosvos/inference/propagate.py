@@ -99,8 +99,10 @@ class ObjectTrack:
         pairs = [self._annotated, *(chosen if count else [])]
         batch = torch.stack([image for image, _ in pairs]), torch.stack([mask for _, mask in pairs])
         start: dict[str, Segmenter | None] = {
-            "first_step": self._after_first_frame, "full": None, "none": self._segmenter
-        }  # fmt: skip
+            "first_step": self._after_first_frame,
+            "full": None,
+            "none": self._segmenter,
+        }
         with isolated_rng(*self._seed, "adapt", frame):
             self._segmenter = self._adapter.adapt(repeat(batch, online.steps), start=start[online.reset])
         self._recent.clear()
