@@ -29,7 +29,8 @@ def evaluate(cfg: DictConfig, videos: Videos | None = None) -> ReportRow:
     for record in fill_folder(folder, predictor, videos.test):
         records.append(record)
         console.print(f"{len(records)} of {len(videos.test)}: {record.sequence}", highlight=False)
-    row = ReportRow("J and F", tuple(records))
+    online = ", online adaptation" if finetune.online else ""
+    row = ReportRow(f"{finetune.steps} steps{online}", tuple(records))
     write_report(cfg.output, [row])
-    console.print(sequence_table([row]), report_table([row]))
+    console.print(sequence_table([row]), report_table([row]), f"Masks and tables: {folder.root}")
     return row

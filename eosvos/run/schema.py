@@ -106,6 +106,7 @@ class Finetune:
     batch: int = within(low=1)
     augment: bool = MISSING
     lookahead: int = within(low=1)
+    rate: float | None = within(above=0)
     online: Online = field(default_factory=Online)
 
 

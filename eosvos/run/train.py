@@ -164,7 +164,7 @@ def report(
     )
     rows = compare(before and before.to(device), after and after.to(device), comparison)
     title = f"{len(videos.test)} videos that training never saw"
-    wide_console().print(report_table(rows, title=title))
+    wide_console().print(report_table(rows, title=title), f"Checkpoints, logs and masks: {cfg.output}")
     write_report(cfg.output, rows)
     return rows
 
