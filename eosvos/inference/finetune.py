@@ -28,6 +28,10 @@ class Adapter(Protocol):
         """
         ...
 
+    def with_rate(self, rate: float) -> "Adapter":
+        """An adapter that starts from the same weights, with one hand-set learning rate for all of them."""
+        ...
+
 
 @dataclass(frozen=True)
 class OnlineConfig:
@@ -51,14 +55,15 @@ class FinetuneConfig:
     """How an object's segmenter is made from its annotated frame and kept up to date.
 
     steps: inner steps on the annotated frame. batch: copies of it in each step. augment: draw each copy anew
-    (flip, rotation, scale). lookahead: frames whose features are computed at once. online: adaptation as the
-    video goes by, or None.
+    (flip, rotation, scale). lookahead: frames whose features are computed at once. rate: a hand-set learning
+    rate in place of the adapter's own, or None. online: adaptation as the video goes by, or None.
     """
 
     steps: int = 10
     batch: int = 3
     augment: bool = True
     lookahead: int = 4
+    rate: float | None = None
     online: OnlineConfig | None = None
 
 

@@ -53,7 +53,7 @@ class Predictor:
         seed: int = 0,
         device: str | torch.device | None = None,
     ) -> None:
-        self.adapter = adapter
+        self.adapter = adapter if finetune.rate is None else adapter.with_rate(finetune.rate)
         self.finetune = finetune
         self.seed = seed
         self.device = torch.device(device) if device else next(adapter.segmenter.parameters()).device

@@ -43,11 +43,11 @@ class Comparison:
         """A row with the hand-set rate that is best on the tuning videos, which the row's name tells."""
 
         def quality(rate: float) -> float:
-            row = score_row("", learner.with_rate(rate), finetune, self.tuning, self.seed)
+            row = score_row("", learner, replace(finetune, rate=rate), self.tuning, self.seed)
             return row.figures()["J&F"] or 0.0
 
         rate = best_inside(self.rates, quality)
-        return self.row(f"{name}, rate {rate:.2g}", learner.with_rate(rate), finetune)
+        return self.row(f"{name}, rate {rate:.2g}", learner, replace(finetune, rate=rate))
 
 
 def best_inside(grid: Sequence[float], quality: Callable[[float], float], extensions: int = 3) -> float:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_propagate import RecordingAdapter
+from test_propagate import RecordingAdapter, ScriptedSegmenter
 from torch import Tensor
 
 from eosvos.data.sequence import VideoSequence
@@ -15,6 +15,8 @@ from eosvos.errors import UserError
 from eosvos.inference.finetune import FinetuneConfig, OnlineConfig
 from eosvos.inference.merge import merge_objects
 from eosvos.inference.predictor import Predictor
+from eosvos.meta.learner import MetaLearner
+from eosvos.meta.learning_rates import RateConfig
 
 SIZE = (8, 30)
 PLAIN = FinetuneConfig(steps=1, augment=False)
@@ -120,6 +122,15 @@ def test_online_adaptation_happens_every_so_many_frames_of_each_object_and_not_a
     )
     _, _, adapter = run(MovingBlock(12, {0: {1: 0}, 4: {2: 4}}), online)
     assert len(adapter.adaptations) == 2 + 2 + 1, "object 1 before frames 6 and 11, object 2 before frame 10"
+
+
+def test_a_hand_set_rate_takes_the_place_of_the_learned_ones():
+    torch.manual_seed(0)
+    learner = MetaLearner(ScriptedSegmenter(), RateConfig(level="single", init=0.1))
+    predictor = Predictor(learner, FinetuneConfig(steps=1, augment=False, rate=0.5))
+    list(predictor.segment(MovingBlock(3, {0: {1: 0}})))
+    assert predictor.adapter.rates()[0].item() == 0.5
+    assert learner.rates()[0].item() == pytest.approx(0.1)
 
 
 def test_frames_are_let_go_while_the_video_goes_by():

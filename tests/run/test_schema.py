@@ -26,7 +26,7 @@ KEYS = {
     "meta.outer": "clip cosine_to freeze_encoder name rates weights",
     "meta.outer.weights": "decay lr",
     "meta.outer.rates": "decay lr",
-    "finetune": "augment batch lookahead online steps",
+    "finetune": "augment batch lookahead online rate steps",
     "finetune.online": "batch every frames reset steps",
     "trainer": "accelerator devices log_every precision progress workers",
     "logger": "csv tensorboard",
