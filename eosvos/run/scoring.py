@@ -60,7 +60,7 @@ def fill_folder(
 ) -> Iterator[SequenceRecord]:
     """Segment the sequences that are not yet finished in a results folder; then write its tables.
 
-    strips: how many sequences get an overlay strip, in the folder's `overlays`; None: all. Yields the record
+    strips: how many sequences get an overlay strip beside their masks; None: all. Yields the record
     of every sequence, in order.
     """
     records = []
@@ -68,7 +68,7 @@ def fill_folder(
         record = folder.finished(sequence.name)
         if record is None:
             wanted = strips is None or i < strips
-            strip = folder.root / "overlays" / f"{sequence.name}.png" if wanted else None
+            strip = folder.overlay_path(sequence.name) if wanted else None
             record = score_sequence(predictor, sequence, folder, strip)
         records.append(record)
         yield record

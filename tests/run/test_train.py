@@ -68,7 +68,7 @@ def test_files(run):
     assert expected | {"report.md", "report.csv", "report.json"} <= there
     # The masks of the learned network, in the layout of evaluate.py.
     assert len(list((folder / "results").glob("synthetic-*/*.png"))) == 2 * 3
-    assert len(list((folder / "results" / "overlays").glob("*.png"))) == 2
+    assert len(list((folder / "results").glob("*.overlay.png"))) == 2
     assert (folder / "results" / "global_results-test.csv").exists()
     assert json.loads((folder / "run.json").read_text())["versions"]["learn2learn"]
 
@@ -167,7 +167,7 @@ def test_evaluation_and_training_give_the_same_numbers(run, compose, small, tmp_
     names = {path.relative_to(results).as_posix() for path in results.rglob("*")}
     video = row.records[0].sequence
     assert {"manifest.json", "global_results-test.csv", "per-sequence_results-test.csv"} <= names
-    assert {f"{video}.finished.json", f"overlays/{video}.png"} <= names
+    assert {f"{video}.finished.json", f"{video}.overlay.png"} <= names
     assert sum(name.startswith(f"{video}/") for name in names) == 3
 
 
