@@ -1,6 +1,5 @@
 """Whole videos through the predictor: late objects, one frame, the last frame, chunks, memory, merging."""
 
-import gc
 import weakref
 
 import pytest
@@ -138,7 +137,6 @@ def test_frames_are_let_go_while_the_video_goes_by():
     online = FinetuneConfig(steps=1, augment=False, online=OnlineConfig(every=5, steps=1))
     most = 0
     for _ in Predictor(RecordingAdapter(), online).segment(video):
-        gc.collect()
         most = max(most, sum(ref() is not None for ref in video.images))
     assert most <= 6
 

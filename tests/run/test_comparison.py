@@ -35,21 +35,19 @@ def test_extension_ends():
 
 
 class FakeLearner:
-    """Stands for a learner: its quality depends on its weights and on the rate."""
+    """Stands for a learner."""
 
-    def __init__(self, weights, rate=None):
-        self.weights, self.rate = weights, rate
-
-    def with_rate(self, rate):
-        return FakeLearner(self.weights, rate)
+    def __init__(self, weights):
+        self.weights = weights
 
 
 def test_rows(monkeypatch):
     asked = []
 
     def score(name, learner, finetune, sequences, seed):
-        asked.append((name, learner.weights, learner.rate, finetune.steps, tuple(sequences), seed))
-        quality = 0.9 if learner.rate is None else math.exp(-abs(math.log(learner.rate * finetune.steps)))
+        rate = finetune.rate
+        asked.append((name, learner.weights, rate, finetune.steps, tuple(sequences), seed))
+        quality = 0.9 if rate is None else math.exp(-abs(math.log(rate * finetune.steps)))
 
         class Row(ReportRow):
             def figures(self):
