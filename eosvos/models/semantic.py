@@ -117,7 +117,8 @@ class SemanticSegmenter(Segmenter):
 
         `score` is the mean probability inside the mask. Without a mask, `score` is the highest probability.
         """
-        probability = _at_size(features.maps["logits"][index : index + 1], features.size)[0, 0].sigmoid()
+        logits = features.maps["logits"][index : index + 1].detach()
+        probability = _at_size(logits, features.size)[0, 0].sigmoid()
         mask = probability >= 0.5
         if not mask.any():
             return Prediction(torch.zeros_like(probability), None, float(probability.max()))
