@@ -78,8 +78,8 @@ def clip_groups(learner: MetaLearner, clip: float | None) -> None:
 
 
 def all_reduce_sum(values: list[Tensor]) -> list[Tensor]:
-    """The sums of tensors of any shapes over all processes, in one collective; the tensors themselves with
-    one process.
+    """The sums of tensors [...], of any shapes, over all processes, in one collective; with one process the
+    tensors themselves.
     """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return values
