@@ -160,22 +160,29 @@ class MetaLearner(nn.Module):
         truncate_every: cut the chain of steps after every so many; query losses after a cut reach the rates
         alone.
         """
-        parameters = self.meta_parameters()
-        gradients = [torch.zeros_like(p) for p in parameters]
+        adapted: list[Tensor] = []
+        directions: list[Tensor] = []
         query_losses: list[Tensor] = []
         support_losses: list[Tensor] = []
         for step, (inner, weight) in enumerate(
             zip(self.steps(support, True), query_weights, strict=True), start=1
         ):
             support_losses.append(inner.loss)
-            last = step == len(query_weights)
             if weight:
                 loss = weight * torch.stack([total_loss(inner.segmenter, *batch) for batch in query]).sum()
-                taken = torch.autograd.grad(loss, parameters, retain_graph=not last, allow_unused=True)
-                _accumulate(gradients, taken)
+                for weights, direction in _gradient_at(inner.segmenter, loss):
+                    adapted.append(weights)
+                    directions.append(direction)
                 query_losses.append(loss.detach())
-            if truncate_every and step % truncate_every == 0 and not last:
+            if truncate_every and step % truncate_every == 0:
                 _cut(inner.segmenter)
+        # All query gradients go back through the chain of inner steps together, once.
+        parameters = self.meta_parameters()
+        taken = torch.autograd.grad(adapted, parameters, directions, allow_unused=True)
+        gradients = [
+            torch.zeros_like(p) if gradient is None else gradient
+            for p, gradient in zip(parameters, taken, strict=True)
+        ]
         return MetaGradient(gradients, torch.stack(query_losses).sum(), support_losses[0], support_losses[-1])
 
     @torch.no_grad()
@@ -209,10 +216,11 @@ def total_loss(segmenter: Segmenter, images: Tensor, masks: Tensor) -> Tensor:
     return torch.stack(list(segmenter.losses(images, masks).values())).sum()
 
 
-def _accumulate(totals: list[Tensor], gradients: Sequence[Tensor | None]) -> None:
-    for total, gradient in zip(totals, gradients, strict=True):
-        if gradient is not None:
-            total += gradient
+def _gradient_at(segmenter: Segmenter, loss: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """The adapted weights that a loss (scalar) depends on, each with its gradient there."""
+    weights = [p for p in segmenter.parameters() if p.requires_grad]
+    gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+    return [(p, g) for p, g in zip(weights, gradients, strict=True) if g is not None]
 
 
 def _cut(module: nn.Module) -> None:
