@@ -13,6 +13,8 @@ from eosvos.run.messages import suggest
 
 MASK_RCNN = "eosvos.models.mask_rcnn.MaskRCNN"
 COCO_BACKBONES = ("resnet50", "resnet101")
+# What a checkpoint brings along.
+BROUGHT = ("segmenter", "backbone", "meta.rates", "meta.order", "meta.train_encoder")
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,29 @@ def _checkpoint(cfg: DictConfig) -> Iterator[str]:
         yield f"checkpoint={cfg.checkpoint}: there is no such file" + (
             f"; there is {', '.join(sorted(there))}" if there else ""
         )
+
+
+def check_agreement(cfg: DictConfig, loaded: DictConfig) -> None:
+    """Raise UserError where the command line asks for another network than that of the checkpoint.
+
+    loaded: the configuration with the checkpoint's own network and rates in it.
+    """
+    for key in _overridden():
+        asked, brought = (OmegaConf.select(config, key) for config in (cfg, loaded))
+        if key.startswith(BROUGHT) and asked != brought:
+            there = f", which has {brought}" if not isinstance(brought, DictConfig) else ""
+            raise UserError(
+                f"{key} cannot be changed beside checkpoint={cfg.checkpoint}{there}: leave it out, or train "
+                "a new network without checkpoint="
+            )
+
+
+def _overridden() -> list[str]:
+    """The keys and groups that are set on the command line, if there is one."""
+    from hydra.core.hydra_config import HydraConfig
+
+    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return [override.lstrip("+~").partition("=")[0] for override in overrides]
 
 
 def _processes(cfg: DictConfig) -> Iterator[str]:

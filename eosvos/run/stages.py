@@ -8,10 +8,12 @@ from typing import Any
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.utilities import rank_zero_only
 
 from eosvos.data.augment import AugmentConfig
 from eosvos.data.datamodule import VOSDataModule
 from eosvos.errors import UserError
+from eosvos.evaluation.results import write_whole
 from eosvos.meta.learner import MetaLearner
 from eosvos.meta.module import MetaModule
 from eosvos.meta.parent import ParentModule
@@ -20,6 +22,7 @@ from eosvos.run.checks import Videos
 from eosvos.run.networks import finetune_config, model_config, outer_config, plain, query_weights
 from eosvos.run.scoring import Validation
 
+BEST = "best.ckpt"
 LAST = {"parent": "parent-last.ckpt", "meta": "last.ckpt"}
 # Parent training leaves the rates alone, which DDP has to be told; meta-training adds up gradients itself.
 STRATEGY = {"parent": "ddp_find_unused_parameters_true", "meta": "ddp"}
@@ -81,6 +84,39 @@ class Interruption(Callback):
         self._previous = {}
 
 
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the checkpoint that is best by val/J&F as best.ckpt, and the latest as last.ckpt.
+
+    resumed_from: the checkpoint that the run goes on from, if any. The best one beside it is taken along, so
+    that a resumed run keeps what an uninterrupted one would.
+    """
+
+    def __init__(self, folder: Path, resumed_from: str | None) -> None:
+        super().__init__(
+            dirpath=folder,
+            filename="best",
+            monitor="val/J&F",
+            mode="max",
+            save_last=True,
+            auto_insert_metric_name=False,
+            save_on_train_epoch_end=False,
+            enable_version_counter=False,
+        )
+        self.resumed_from = resumed_from
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the best checkpoint's score over, and the file, if it is still there."""
+        there = Path(str(self.resumed_from)).with_name(BEST)
+        here = Path(str(self.dirpath)) / BEST
+        if state_dict["best_model_score"] is not None and there.is_file():
+            if there.resolve() != here:
+                rank_zero_only(write_whole)(here, there.read_bytes())
+            best = dict.fromkeys(("best_model_path", "kth_best_model_path"), str(here))
+            scores = {"best_k_models": {str(here): state_dict["best_model_score"]}}
+            place = {"dirpath": self.dirpath, "last_model_path": ""}
+            super().load_state_dict(state_dict | best | scores | place)
+
+
 def data_module(cfg: DictConfig, videos: Videos, iterations: int, batch: int) -> VOSDataModule:
     """Tasks and validation videos as configured."""
     augment = plain(cfg.dataset.augment)
@@ -102,16 +138,16 @@ def make_trainer(cfg: DictConfig, stage: str, loggers: list[Any], iterations: in
     """A Trainer for one stage; leaves checkpoints/{last,best}.ckpt, parent training parent-last.ckpt."""
     every = max(1, min(cfg.val_every, iterations))
     last = Path(cfg.output) / "checkpoints" / LAST[stage]
-    saving: dict[str, Any] = {"dirpath": last.parent, "enable_version_counter": False}
+    saving: ModelCheckpoint
     if stage == "meta":
-        saving |= {"filename": "best", "monitor": "val/J&F", "mode": "max", "save_last": True}
-        saving |= {"auto_insert_metric_name": False, "save_on_train_epoch_end": False}
+        saving = BestCheckpoint(last.parent, cfg.checkpoint if cfg.resume else None)
     else:
-        saving |= {"filename": last.stem, "every_n_train_steps": every}
+        options = {"filename": last.stem, "every_n_train_steps": every, "enable_version_counter": False}
+        saving = ModelCheckpoint(last.parent, **options)
     callbacks: list[Callback] = [
         StoreRun(model_config(cfg), plain(cfg.finetune), stage),
         Interruption(last),
-        ModelCheckpoint(**saving),
+        saving,
     ]
     if cfg.trainer.progress:
         callbacks.append(RichProgressBar(leave=True))

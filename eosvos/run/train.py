@@ -19,7 +19,7 @@ from eosvos.evaluation.report import ReportRow, report_table, write_report
 from eosvos.evaluation.results import ResultsFolder, write_whole
 from eosvos.meta.learner import MetaLearner
 from eosvos.run.checkpoint import LoadedCheckpoint, digest_of, load_checkpoint
-from eosvos.run.checks import Videos, prepare
+from eosvos.run.checks import Videos, check_agreement, prepare
 from eosvos.run.instantiate import build
 from eosvos.run.networks import build_learner, device_for, finetune_config, model_config, plain
 from eosvos.run.record import record_run
@@ -115,17 +115,22 @@ def set_up(cfg: DictConfig) -> None:
 
 
 def with_checkpoint(cfg: DictConfig) -> tuple[DictConfig, LoadedCheckpoint | None]:
-    """Load cfg.checkpoint, if any; returns the configuration with the checkpoint's model in it, too."""
+    """Load cfg.checkpoint, if any; returns the configuration with the checkpoint's model in it, too.
+
+    Raises UserError if the command line asks for another model.
+    """
     if cfg.checkpoint is None:
         return cfg, None
     loaded = load_checkpoint(Path(cfg.checkpoint))
-    cfg = copy.deepcopy(cfg)
-    with open_dict(cfg):
-        cfg.segmenter = loaded.model["segmenter"]
-        cfg.backbone = loaded.model["backbone"]
-    OmegaConf.update(cfg, "meta.rates", loaded.model["rates"])
-    cfg.meta.train_encoder = loaded.model["train_encoder"]
-    return cfg, loaded
+    merged = copy.deepcopy(cfg)
+    with open_dict(merged):
+        merged.segmenter = loaded.model["segmenter"]
+        merged.backbone = loaded.model["backbone"]
+    OmegaConf.update(merged, "meta.rates", loaded.model["rates"])
+    merged.meta.order = loaded.model["order"]
+    merged.meta.train_encoder = loaded.model["train_encoder"]
+    check_agreement(cfg, merged)
+    return merged, loaded
 
 
 def starting_point(cfg: DictConfig, learner: MetaLearner, resumed: bool) -> MetaLearner | None:

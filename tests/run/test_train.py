@@ -5,10 +5,14 @@ import json
 import os
 import shutil
 import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 
 from eosvos.errors import UserError
 from eosvos.inference.predictor import Predictor
@@ -17,7 +21,10 @@ from eosvos.meta.parent import ParentModule
 from eosvos.run.checkpoint import load_checkpoint, read_checkpoint
 from eosvos.run.checks import prepare
 from eosvos.run.evaluate import evaluate
-from eosvos.run.train import train, tuning_videos
+from eosvos.run.help import CONF
+from eosvos.run.schema import register
+from eosvos.run.scoring import Validation
+from eosvos.run.train import train, tuning_videos, with_checkpoint
 
 METRICS = {
     "meta/query_loss",
@@ -34,12 +41,6 @@ METRICS = {
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A finished run with a parent stage and two meta iterations: (folder, result)."""
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-
-    from eosvos.run.help import CONF
-    from eosvos.run.schema import register
-
     register()
     folder = tmp_path_factory.mktemp("run")
     stages = ["iterations=2", "val_every=1", "parent.steps=2", "report.tuning_videos=1"]
@@ -47,6 +48,18 @@ def run(tmp_path_factory):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = hydra_compose("train", overrides=overrides)
     return folder, train(cfg)
+
+
+@contextmanager
+def command_line(*overrides):
+    """The configuration of a command line, which Hydra knows to be one."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = hydra_compose("train", overrides=list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    try:
+        yield cfg
+    finally:
+        HydraConfig.instance().cfg = None
 
 
 def small_overrides():
@@ -159,7 +172,7 @@ def test_weights_that_do_not_fit_their_configuration(run, tmp_path):
 def test_evaluation_and_training_give_the_same_numbers(run, compose, small, tmp_path):
     folder, result = run
     checkpoint = f"checkpoint={folder / 'checkpoints' / 'last.ckpt'}"
-    # The network is the checkpoint's, whatever is configured.
+    # The network is the checkpoint's, whatever a dataset brings as default.
     cfg = compose(*small, checkpoint, "segmenter=semantic", "backbone.width=4", entry="evaluate")
     row = evaluate(cfg)
     assert row.figures()["J"] == result.metrics["after"]["J"]
@@ -169,6 +182,16 @@ def test_evaluation_and_training_give_the_same_numbers(run, compose, small, tmp_
     assert {"manifest.json", "global_results-test.csv", "per-sequence_results-test.csv"} <= names
     assert {f"{video}.finished.json", f"{video}.overlay.png"} <= names
     assert sum(name.startswith(f"{video}/") for name in names) == 3
+
+
+@pytest.mark.parametrize("other", ["segmenter=semantic", "backbone.width=4", "meta.rates.level=param"])
+def test_another_network_than_the_checkpoints_is_refused(run, small, other):
+    checkpoint = f"checkpoint={run[0] / 'checkpoints' / 'last.ckpt'}"
+    with command_line(*small, checkpoint) as cfg:
+        assert with_checkpoint(cfg)[1] is not None
+    with command_line(*small, checkpoint, other) as cfg, pytest.raises(UserError) as caught:
+        with_checkpoint(cfg)
+    assert other.partition("=")[0] in str(caught.value)
 
 
 def test_interrupted_evaluation_goes_on(run, compose, small, monkeypatch):
@@ -239,6 +262,20 @@ def test_resumed_equals_uninterrupted(compose, small, tmp_path, monkeypatch, num
     assert lines[0] == lines[1] + lines[2]
     figures = [[row["J"] for row in result.metrics.values()] for result in (whole, resumed)]
     assert figures[0] == figures[1]
+
+
+def test_the_best_checkpoint_survives_an_interruption(compose, small, tmp_path, monkeypatch):
+    scores = iter((0.9, 0.1))
+    monkeypatch.setattr(Validation, "__call__", lambda *_: [(next(scores),) * 2])
+    length = ("iterations=2", "val_every=1")
+    with monkeypatch.context() as patch:
+        interrupting(patch, 0, signal.SIGTERM)
+        with pytest.raises(UserError, match="resume=true"):
+            train(compose(*small, *length, output="half"))
+    last = tmp_path / "half" / "checkpoints" / "last.ckpt"
+    train(compose(*small, *length, f"checkpoint={last}", "resume=true", output="rest"))
+    best, last = (read_checkpoint(tmp_path / "rest" / "checkpoints" / f"{n}.ckpt") for n in ("best", "last"))
+    assert (best["iteration"], last["iteration"]) == (1, 2)
 
 
 def test_signal_in_the_last_iteration(compose, small, tmp_path, monkeypatch):
