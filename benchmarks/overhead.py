@@ -21,7 +21,8 @@ from eosvos.data.synthetic import SyntheticPool
 from eosvos.data.tasks import Task, TaskSampler
 from eosvos.meta.learner import MetaLearner, total_loss
 from eosvos.meta.module import MetaModule
-from eosvos.run.networks import build_learner, model_config, outer_config, query_weights
+from eosvos.run.checks import query_weights
+from eosvos.run.networks import build_learner, model_config, outer_config
 from eosvos.run.schema import register
 from eosvos.seeding import isolated_rng
 

@@ -109,11 +109,16 @@ def evaluate_sequence(sequence: VideoSequence, labels: Iterable[Tensor]) -> list
 
 
 class SequenceScorer:
-    """Scores the frames of one video as they come; `evaluate_sequence` in the form of a listener."""
+    """Scores the frames of one video as they come; `evaluate_sequence` in the form of a listener.
+
+    An object counts from the frame after the one in which it is first annotated: before, there is nothing to
+    find.
+    """
 
     def __init__(self, sequence: VideoSequence) -> None:
         self.sequence = sequence
         self._scored = frozenset(scored_frames(sequence))
+        self._first = {object_id: sequence.first_frame(object_id) for object_id in sequence.object_ids}
         self._next = 0
         self._region: dict[int, list[float]] = {object_id: [] for object_id in sequence.object_ids}
         self._boundary: dict[int, list[float]] = {object_id: [] for object_id in sequence.object_ids}
@@ -129,22 +134,20 @@ class SequenceScorer:
         annotated = self.sequence.mask(t) if t in self._scored else None
         if annotated is None:
             return
-        predicted, annotation = label_map.cpu().numpy(), annotated.numpy()
+        predicted, annotation = label_map.cpu().numpy()[None], annotated.numpy()[None]
         ignore = annotation == IGNORE
-        for object_id in self._region:
-            one, other = (predicted == object_id) & ~ignore, annotation == object_id
-            self._region[object_id].append(float(region_similarity(one[None], other[None])[0]))
-            self._boundary[object_id].append(float(boundary_accuracy(one[None], other[None])[0]))
+        for object_id in (i for i, first in self._first.items() if t > first):
+            masks = predicted == object_id, annotation == object_id, ignore
+            self._region[object_id].append(float(region_similarity(*masks)[0]))
+            self._boundary[object_id].append(float(boundary_accuracy(*masks)[0]))
 
     def scores(self) -> list[ObjectScore] | None:
-        """One score per object; None if there is nothing to score. Raises ValueError if frames miss."""
+        """One score per object that has scored frames; None without any. Raises ValueError if frames miss."""
         if self._next != self.sequence.num_frames:
             raise ValueError(
                 f"{self.sequence.name}: {self._next} label maps for {self.sequence.num_frames} frames"
             )
-        if not self._scored:
-            return None
-        return [
+        scores = [
             ObjectScore(
                 object_id,
                 statistics(np.array(region)),
@@ -153,7 +156,9 @@ class SequenceScorer:
                 tuple(self._boundary[object_id]),
             )
             for object_id, region in self._region.items()
+            if region
         ]
+        return scores or None
 
 
 def _boundary_f(prediction: Masks, annotation: Masks, radius: int) -> float:

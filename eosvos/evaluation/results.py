@@ -56,7 +56,7 @@ class ResultsFolder:
     """A folder of results that an interrupted evaluation goes on filling.
 
     `manifest` says what makes the results (plain values: hashes, settings). Raises UserError if the folder
-    holds results of something else, naming what differs; `overwrite` forgets what is finished there and
+    holds results of something else, naming what differs; `overwrite` deletes what is finished there and
     starts anew.
     """
 
@@ -67,8 +67,7 @@ class ResultsFolder:
         self.split = split
         wanted = json.loads(json.dumps(manifest))
         if overwrite:
-            for stale in (*self.root.glob(f"*{MARKER}"), *self.root.glob("*_results-*.csv")):
-                stale.unlink()
+            self._forget()
         else:
             self._check(wanted)
         write_whole(self.root / "manifest.json", json.dumps(wanted, indent=2).encode())
@@ -115,6 +114,16 @@ class ResultsFolder:
     def _marker(self, sequence: str) -> Path:
         return self.root / f"{sequence}{MARKER}"
 
+    def _forget(self) -> None:
+        """Delete the tables, and pictures and markers of finished sequences; all else is left alone."""
+        for marker in self.root.glob(f"*{MARKER}"):
+            sequence = marker.name.removesuffix(MARKER)
+            for picture in (self.overlay_path(sequence), *(self.root / sequence).glob("*.png")):
+                picture.unlink(missing_ok=True)
+            marker.unlink()
+        for table in self.root.glob("*_results-*.csv"):
+            table.unlink()
+
     def _check(self, wanted: dict[str, Any]) -> None:
         """Refuse a folder that holds results of another manifest, or of none."""
         path = self.root / "manifest.json"
@@ -130,10 +139,10 @@ class ResultsFolder:
             there = json.loads(path.read_text())
         except ValueError as error:
             raise UserError(f"{path} is not JSON ({error}): delete it, or set overwrite=true.") from error
-        differences = list(_differences(there, wanted))
-        if differences:
+        found = list(differences(there, wanted))
+        if found:
             raise UserError(
-                f"results={self.root} holds the results of another evaluation ({'; '.join(differences)}): "
+                f"results={self.root} holds the results of another evaluation ({'; '.join(found)}): "
                 "choose another folder, or set overwrite=true."
             )
 
@@ -202,10 +211,10 @@ def _score(values: Mapping[str, Any]) -> ObjectScore:
     )
 
 
-def _differences(there: Any, here: Any, key: str = "") -> Iterator[str]:
-    """Say where two nested manifests differ, with dotted keys."""
+def differences(there: Any, here: Any, key: str = "") -> Iterator[str]:
+    """Say where two nested settings differ, with dotted keys."""
     if isinstance(there, dict) and isinstance(here, dict):
         for name in sorted(there.keys() | here.keys()):
-            yield from _differences(there.get(name), here.get(name), f"{key}.{name}" if key else name)
+            yield from differences(there.get(name), here.get(name), f"{key}.{name}" if key else name)
     elif there != here:
         yield f"{key or 'manifest'} is {there!r} there and {here!r} here"

@@ -41,22 +41,16 @@ class Timing:
 class Predictor:
     """Segments the objects of a video from the frame in which each is first annotated (method, section 7).
 
-    adapter: a learner; it is not changed. seed: with the sequence's name, fixes everything that is drawn at
-    random. Objects advance in lockstep, each with its own adapted segmenter, and do not influence one
-    another.
+    adapter: a learner, on whose device everything happens; it is not changed. seed: with the sequence's name,
+    fixes everything that is drawn at random. Objects advance in lockstep, each with its own adapted
+    segmenter, and do not influence one another.
     """
 
-    def __init__(
-        self,
-        adapter: Adapter,
-        finetune: FinetuneConfig,
-        seed: int = 0,
-        device: str | torch.device | None = None,
-    ) -> None:
+    def __init__(self, adapter: Adapter, finetune: FinetuneConfig, seed: int = 0) -> None:
         self.adapter = adapter if finetune.rate is None else adapter.with_rate(finetune.rate)
         self.finetune = finetune
         self.seed = seed
-        self.device = torch.device(device) if device else next(adapter.segmenter.parameters()).device
+        self.device = next(adapter.segmenter.parameters()).device
         self.timing = Timing()
 
     @classmethod
@@ -72,14 +66,14 @@ class Predictor:
         from eosvos.run.checkpoint import load_checkpoint
 
         loaded = load_checkpoint(Path(path), device)
-        return cls(loaded.learner, finetune or loaded.finetune, device=device)
+        return cls(loaded.learner, finetune or loaded.finetune)
 
     def segment(self, sequence: VideoSequence) -> Iterator[tuple[str, Tensor]]:
         """Yield (frame name, label map uint8 [H, W] on the CPU) for every frame in order.
 
-        Frames before the first annotation are background; an annotated frame shows its annotation. Holds a
-        few frames at a time, whatever the sequence's length. Raises UserError if no object is annotated in
-        any frame.
+        Frames before the first annotation are background; where an object is first annotated, it is as the
+        annotation shows it. Holds a few frames at a time, whatever the sequence's length. Raises UserError if
+        no object is annotated in any frame.
         """
         if not sequence.object_ids:
             raise UserError(f"sequence {sequence.name}: no mask shows an object to segment")
@@ -123,7 +117,7 @@ class Predictor:
         labels = sequence.mask(frame)
         assert labels is not None, "first_frame names an annotated frame"
         mask = object_mask(labels, object_id).to(self.device)
-        started = time.perf_counter()
+        started = self._now()
         seed = (self.seed, sequence.name, object_id)
         track = ObjectTrack(self.adapter, self.finetune, image, mask, frame, seed)
         self._count_adaptation(started)
@@ -132,18 +126,24 @@ class Predictor:
     def _adapt_online(self, tracks: dict[int, ObjectTrack], frame: int) -> None:
         for track in tracks.values():
             if track.adaptation_due(frame):
-                started = time.perf_counter()
+                started = self._now()
                 track.adapt_online(frame)
                 self._count_adaptation(started)
 
+    def _now(self) -> float:
+        """The time in seconds, when all that was asked of a GPU is done."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
     def _count_adaptation(self, started: float) -> None:
-        self.timing.adaptation_seconds += time.perf_counter() - started
+        self.timing.adaptation_seconds += self._now() - started
         self.timing.adaptations += 1
 
     def _advance(self, tracks: dict[int, ObjectTrack], images: Tensor, frame: int) -> dict[int, Tensor]:
-        started = time.perf_counter()
+        started = self._now()
         probabilities = {object_id: track.advance(images, frame) for object_id, track in tracks.items()}
         if tracks:
-            self.timing.propagation_seconds += time.perf_counter() - started
+            self.timing.propagation_seconds += self._now() - started
             self.timing.frames += len(images)
         return probabilities

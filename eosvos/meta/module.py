@@ -71,12 +71,13 @@ class MetaModule(pl.LightningModule):
         """One meta iteration: adapt to each task, step along the mean meta-gradient of the finite ones."""
         started = time.perf_counter()
         gradients, (query, first, last, finite) = self.sum_over_tasks(tasks)
-        if self._step(gradients, int(finite)):
+        self._step(gradients, int(finite))
+        metrics = {"meta/left_out": len(tasks) * self.trainer.world_size - finite.item()}
+        if finite:
             names = ("meta/query_loss", "meta/support_loss_first", "meta/support_loss_last")
-            losses_by_name = {
-                name: (v / finite).item() for name, v in zip(names, (query, first, last), strict=True)
-            }
-            self._log_iteration(losses_by_name, time.perf_counter() - started)
+            losses_by_name = zip(names, (query, first, last), strict=True)
+            metrics |= {name: (total / finite).item() for name, total in losses_by_name}
+        self._log_iteration({**metrics, "meta/seconds": time.perf_counter() - started})
         self.iteration += 1
 
     def sum_over_tasks(self, tasks: list[Task]) -> tuple[list[Tensor], Tensor]:
@@ -109,7 +110,7 @@ class MetaModule(pl.LightningModule):
         _log.warning("iteration %d: task %s is left out, its loss is not finite", task.iteration, task.name)
         return None
 
-    def _step(self, gradients: Sequence[Tensor], finite: int) -> bool:
+    def _step(self, gradients: Sequence[Tensor], finite: int) -> None:
         optimizer = cast(Optimizer, self.optimizers())
         self.failures = 0 if finite else self.failures + 1
         if self.failures >= self.max_failures:
@@ -120,18 +121,18 @@ class MetaModule(pl.LightningModule):
         if finite:
             for parameter, gradient in zip(self.learner.meta_parameters(), gradients, strict=True):
                 parameter.grad = gradient / finite
-            clip_groups(self.learner, self.outer.clip)
+            clip_groups(optimizer, self.outer.clip)
             optimizer.step()
             optimizer.zero_grad()
             self.learner.clamp_rates()
         cast(LambdaLR, self.lr_schedulers()).step()
-        return finite > 0
 
-    def _log_iteration(self, losses: dict[str, float], seconds: float) -> None:
-        self.log("loss", losses["meta/query_loss"], prog_bar=True, logger=False)
+    def _log_iteration(self, metrics: dict[str, float]) -> None:
+        if "meta/query_loss" in metrics:
+            self.log("loss", metrics["meta/query_loss"], prog_bar=True, logger=False)
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it late
-        if self.iteration % every == 0:
-            self._write({**losses, **self.learner.rate_statistics(), "meta/seconds": seconds})
+        if self.iteration % every == 0 or metrics["meta/left_out"]:
+            self._write({**metrics, **self.learner.rate_statistics()})
 
     def _write(self, metrics: dict[str, float]) -> None:
         # Lightning's own step counts optimiser steps, which stand still when no task was finite.
@@ -150,17 +151,11 @@ class MetaModule(pl.LightningModule):
         [total] = all_reduce_sum(
             [torch.cat([scores.sum(0), torch.tensor([float(len(scores))])]).to(self.device)]
         )
-        if total[2] == 0:
+        if self.evaluate is None:
             return
+        if total[2] == 0:
+            raise UserError("no video of dataset.val has a frame to score: give masks for more of its frames")
         j, f = (total[:2] / total[2]).tolist()
         metrics = {"val/J": j, "val/F": f, "val/J&F": (j + f) / 2}
         self.log_dict(metrics, prog_bar=True, logger=False)
         self._write(metrics)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the meta iteration, which Lightning does not know."""
-        checkpoint["iteration"] = self.iteration
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the meta iteration back."""
-        self.iteration = checkpoint["iteration"]

@@ -68,13 +68,16 @@ def build_schedule(optimizer: Optimizer, cosine_to: float | None, iterations: in
     return LambdaLR(optimizer, factor)
 
 
-def clip_groups(learner: MetaLearner, clip: float | None) -> None:
+def clip_groups(optimizer: Optimizer, clip: float | None) -> None:
     """Scale the gradients of the weights, and apart from them those of the rates, to a norm of at most
-    `clip`.
+    `clip`. What is frozen (a rate of 0) does not count.
     """
-    if clip is not None:
-        for group in (learner.weights(), learner.rates()):
-            torch.nn.utils.clip_grad_norm_(group, clip)
+    if clip is None:
+        return
+    moving = [group for group in optimizer.param_groups if group["lr"] > 0]
+    for of_rates in (False, True):
+        groups = [group["params"] for group in moving if (group["name"] == "rates") == of_rates]
+        torch.nn.utils.clip_grad_norm_([p for parameters in groups for p in parameters], clip)
 
 
 def all_reduce_sum(values: list[Tensor]) -> list[Tensor]:

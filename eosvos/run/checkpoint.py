@@ -2,21 +2,26 @@
 
 import hashlib
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
 
 from eosvos.errors import UserError
 from eosvos.inference.finetune import FinetuneConfig
 from eosvos.meta.learner import MetaLearner
 from eosvos.run.instantiate import check_trusted
-from eosvos.run.networks import build_learner, finetune_config, without_weights
+from eosvos.run.networks import build_learner, finetune_config, model_config, plain, without_weights
 
 KEY = "eosvos"
+# Beside it, for what it names is never built.
+SETTINGS = "eosvos_run"
+FORMAT = 2
 _PREFIX = "learner."
 
 
@@ -25,6 +30,7 @@ class LoadedCheckpoint:
     """A learner from a checkpoint, and what the checkpoint says about it.
 
     `stage`: parent or meta; `iteration`: meta iterations done; `digest`: SHA-256 of the file, hexadecimal.
+    `settings`: what the run must be resumed with, see `run_settings`.
     """
 
     learner: MetaLearner
@@ -33,13 +39,33 @@ class LoadedCheckpoint:
     stage: str
     iteration: int
     digest: str
+    settings: dict[str, Any]
+
+
+def run_settings(cfg: DictConfig) -> dict[str, Any]:
+    """What fixes the steps of a training run beside its model, but its length and where its data lie."""
+    train = {key: value for key, value in plain(cfg.dataset.train).items() if key != "root"}
+    drawing = {key: plain(cfg.dataset[key]) for key in ("augment", "query_frames", "frame_window")}
+    parent = {key: value for key, value in plain(cfg.parent).items() if key != "steps"}
+    return {
+        "seed": cfg.seed,
+        "dataset": {"train": train, **drawing},
+        "meta": plain(cfg.meta),
+        "parent": parent,
+    }
 
 
 class StoreRun(Callback):
-    """Puts into every checkpoint the model's configuration, in plain dicts, and how far the stage is."""
+    """Puts into every checkpoint the configuration, in plain dicts, and how far the stage is."""
 
-    def __init__(self, model: dict[str, Any], finetune: dict[str, Any], stage: str) -> None:
-        self.content = {"format": 1, "model": model, "finetune": finetune, "stage": stage}
+    def __init__(self, cfg: DictConfig, stage: str) -> None:
+        self.content = {
+            "format": FORMAT,
+            "model": model_config(cfg),
+            "finetune": plain(cfg.finetune),
+            "stage": stage,
+        }
+        self.settings = run_settings(cfg)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -51,6 +77,7 @@ class StoreRun(Callback):
         """
         done = pl_module.iteration
         checkpoint[KEY] = self.content
+        checkpoint[SETTINGS] = self.settings
         checkpoint["iteration"] = done
         loop = checkpoint["loops"]["fit_loop"]
         for of_run_or_epoch in ("total", "current"):
@@ -81,14 +108,28 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"checkpoint={path} cannot be read as a checkpoint of train.py: {reason}") from None
     if not isinstance(content, dict) or KEY not in content:
         raise UserError(f"checkpoint={path} is not a checkpoint of train.py: it has no entry {KEY!r}")
+    if content[KEY].get("format") != FORMAT:
+        raise UserError(f"checkpoint={path} was written by another version of eosvos: train anew")
     check_trusted(content[KEY])
     return content
 
 
-def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> LoadedCheckpoint:
-    """The learner of a checkpoint, on a device; raises UserError if the file is broken or foreign."""
+def load_checkpoint(
+    path: Path, device: str | torch.device = "cpu", changes: Mapping[str, Any] | None = None
+) -> LoadedCheckpoint:
+    """The learner of a checkpoint, on a device.
+
+    changes: new values of settings that do not depend on the weights, as {"segmenter.select": "score"}.
+    Raises UserError if the file is broken or foreign, or its network has no such setting.
+    """
     content = read_checkpoint(path)
     stored = content[KEY]
+    for key, value in (changes or {}).items():
+        group, name = key.split(".")
+        part = stored["model"] if group == "meta" else stored["model"][group]
+        if name not in part:
+            raise UserError(f"there is no key {key} in the network of checkpoint={path}: leave it out")
+        part[name] = value
     learner = build_learner(without_weights(stored["model"]), seed=0)
     state = {n.removeprefix(_PREFIX): v for n, v in content["state_dict"].items() if n.startswith(_PREFIX)}
     try:
@@ -101,8 +142,9 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> LoadedChe
         model=stored["model"],
         finetune=finetune_config(stored["finetune"]),
         stage=stored["stage"],
-        iteration=content.get("iteration", 0),
+        iteration=content["iteration"],
         digest=digest_of(path),
+        settings=content[SETTINGS],
     )
 
 

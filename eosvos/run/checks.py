@@ -13,8 +13,17 @@ from eosvos.run.messages import suggest
 
 MASK_RCNN = "eosvos.models.mask_rcnn.MaskRCNN"
 COCO_BACKBONES = ("resnet50", "resnet101")
-# What a checkpoint brings along.
-BROUGHT = ("segmenter", "backbone", "meta.rates", "meta.order", "meta.train_encoder")
+# What a checkpoint brings along, and what of that does not depend on the weights and may be set anew.
+BROUGHT = ("segmenter", "backbone", "meta.rates", "meta.train_encoder")
+FREE = (
+    "meta.order",
+    "segmenter.nms_threshold",
+    "segmenter.prior_proposals",
+    "segmenter.proposals",
+    "segmenter.rpn_proposals_test",
+    "segmenter.score_threshold",
+    "segmenter.select",
+)
 
 
 @dataclass(frozen=True)
@@ -35,15 +44,22 @@ def prepare(cfg: DictConfig, training: bool = True) -> Videos:
     check(cfg)
     if not training and cfg.trainer.devices > 1:
         raise UserError(f"evaluate.py works in one process: trainer.devices={cfg.trainer.devices} must be 1")
-    test = build(cfg.dataset.test)
     if not training:
-        return Videos(train=[], val=[], test=test)
-    return Videos(train=build(cfg.dataset.train), val=build(cfg.dataset.val), test=test)
+        return Videos(train=[], val=[], test=build(cfg.dataset.test))
+    if cfg.results and not cfg.overwrite and (Path(cfg.results) / "manifest.json").exists():
+        raise UserError(f"results={cfg.results} holds results: choose another folder, or set overwrite=true")
+    videos = Videos(*(build(cfg.dataset[part]) for part in ("train", "val", "test")))
+    if cfg.iterations and not any(len(video.annotated_frames) > 1 for video in videos.val):
+        raise UserError(
+            "no video of dataset.val has a frame to score: give masks for more frames than the first, or set "
+            "dataset.val to videos that have them"
+        )
+    return videos
 
 
 def check(cfg: DictConfig) -> None:
     """Raise UserError for the first value out of range, missing value, or impossible combination."""
-    for problems in (_values, _checkpoint, _processes, _learning, _networks):
+    for problems in (_values, _checkpoint, _processes, _learning, _report, _augmentation, _networks):
         for problem in problems(cfg):
             raise UserError(problem)
 
@@ -94,7 +110,7 @@ def check_agreement(cfg: DictConfig, loaded: DictConfig) -> None:
 
     loaded: the configuration with the checkpoint's own network and rates in it.
     """
-    for key in _overridden():
+    for key in overridden():
         asked, brought = (OmegaConf.select(config, key) for config in (cfg, loaded))
         if key.startswith(BROUGHT) and asked != brought:
             there = f", which has {brought}" if not isinstance(brought, DictConfig) else ""
@@ -104,7 +120,7 @@ def check_agreement(cfg: DictConfig, loaded: DictConfig) -> None:
             )
 
 
-def _overridden() -> list[str]:
+def overridden() -> list[str]:
     """The keys and groups that are set on the command line, if there is one."""
     from hydra.core.hydra_config import HydraConfig
 
@@ -118,6 +134,11 @@ def _processes(cfg: DictConfig) -> Iterator[str]:
         yield (
             f"meta.batch={cfg.meta.batch} cannot be shared evenly among trainer.devices={devices} processes: "
             f"set meta.batch to a multiple of {devices}"
+        )
+    if cfg.parent.steps and cfg.parent.batch % devices:
+        yield (
+            f"parent.batch={cfg.parent.batch} cannot be shared evenly among trainer.devices={devices} "
+            f"processes: set parent.batch to a multiple of {devices}"
         )
     if devices > 1 and multirun():
         yield (
@@ -146,8 +167,39 @@ def _learning(cfg: DictConfig) -> Iterator[str]:
     if meta.step_weights is not None and len(meta.step_weights) != meta.inner_steps:
         given = len(meta.step_weights)
         yield f"meta.step_weights has {given} numbers, but meta.inner_steps={meta.inner_steps} needs as many"
+    weights = query_weights(meta)
+    if min(weights) < 0 or not sum(weights):
+        yield f"meta.step_weights={list(weights)} must not be negative, and one of them must be above 0"
+    elif meta.truncate_every and not sum(weights[: meta.truncate_every]):
+        yield (
+            f"meta.truncate_every={meta.truncate_every} cuts the initial weights off from every query loss: "
+            f"take one in the first {meta.truncate_every} steps, with meta.multi_step=true"
+        )
     if meta.rates.max is not None and meta.rates.max < meta.rates.init:
         yield f"meta.rates.init={meta.rates.init} is above meta.rates.max={meta.rates.max}"
+
+
+def query_weights(meta: DictConfig) -> list[float]:
+    """The weight of the query loss after each inner step; they add up to 1 unless given."""
+    steps = meta.inner_steps
+    if meta.multi_step:
+        return list(meta.step_weights or [1 / steps] * steps)
+    return [0.0] * (steps - 1) + [1.0]
+
+
+def _report(cfg: DictConfig) -> Iterator[str]:
+    rates = list(cfg.report.rates)
+    if len(rates) < 2 or rates != sorted(set(rates)) or rates[0] <= 0:
+        yield f"report.rates={rates} must be two rates or more, ascending, above 0"
+
+
+def _augmentation(cfg: DictConfig) -> Iterator[str]:
+    augment = cfg.dataset.augment
+    if augment is not None and augment.scale_min > augment.scale_max:
+        yield (
+            f"dataset.augment.scale_min={augment.scale_min} is above "
+            f"dataset.augment.scale_max={augment.scale_max}"
+        )
 
 
 def _networks(cfg: DictConfig) -> Iterator[str]:

@@ -45,19 +45,23 @@ def build_learner(model: Mapping[str, Any], seed: int) -> MetaLearner:
 
 
 def build_segmenter(segmenter: Mapping[str, Any], backbone: Mapping[str, Any]) -> Segmenter:
-    """The segmenter on its backbone. Weights of the whole network spare a ResNet-50 those of ImageNet."""
-    if segmenter.get("weights") == "coco" and backbone.get("name") == "resnet50":
-        backbone = {**backbone, "weights": "none"}
+    """The segmenter on its backbone, whose weights are not read where the segmenter's bring them all.
+
+    A file does, or is refused; coco does for a ResNet-50, but leaves a ResNet-101 its own body.
+    """
+    weights = segmenter.get("weights", "none")
+    if weights != "none" and (weights != "coco" or backbone.get("name") == "resnet50"):
+        backbone = _weightless(backbone)
     return build(segmenter, backbone=build(backbone))
 
 
 def without_weights(model: Mapping[str, Any]) -> dict[str, Any]:
     """The same model, with nothing to be read or downloaded: a checkpoint brings all weights itself."""
-    parts = {part: dict(model[part]) for part in MODEL_PARTS}
-    for part in parts.values():
-        if "weights" in part:
-            part["weights"] = "none"
-    return {**model, **parts}
+    return {**model, **{part: _weightless(model[part]) for part in MODEL_PARTS}}
+
+
+def _weightless(part: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**part, "weights": "none"} if "weights" in part else part
 
 
 def finetune_config(node: Mapping[str, Any]) -> FinetuneConfig:
@@ -72,14 +76,6 @@ def outer_config(node: Mapping[str, Any]) -> OuterConfig:
     values = dict(plain(node))
     weights, rates = (GroupConfig(**values.pop(name)) for name in ("weights", "rates"))
     return OuterConfig(**values, weights=weights, rates=rates)
-
-
-def query_weights(meta: DictConfig) -> list[float]:
-    """The weight of the query loss after each inner step; they add up to 1 unless given."""
-    steps = meta.inner_steps
-    if meta.multi_step:
-        return list(meta.step_weights or [1 / steps] * steps)
-    return [0.0] * (steps - 1) + [1.0]
 
 
 def device_for(accelerator: str) -> torch.device:

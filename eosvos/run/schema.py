@@ -116,7 +116,7 @@ class Trainer:
 
     accelerator: str = one_of("auto", "cpu", "gpu")
     devices: int = within(low=1)
-    precision: str = one_of("32-true", "16-mixed", "bf16-mixed", "64-true")
+    precision: str = one_of("32-true", "bf16-mixed")
     workers: int = within(low=0)
     log_every: int = within(low=1)
     progress: bool = MISSING

@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import torch
-
 from eosvos.data.sequence import VideoSequence
 from eosvos.evaluation.metrics import SequenceScorer
 from eosvos.evaluation.overlay import OverlayStrip
@@ -87,7 +85,5 @@ class Validation:
 
     def __call__(self, learner: MetaLearner, sequence: VideoSequence) -> list[tuple[float, float]]:
         """Segment from the first masks, fine-tuning included; each value is in 0..1."""
-        # Lightning validates without gradients, which fine-tuning needs.
-        with torch.enable_grad():
-            record = score_sequence(Predictor(learner, self.finetune, seed=self.seed), sequence)
+        record = score_sequence(Predictor(learner, self.finetune, seed=self.seed), sequence)
         return [(score.region.mean, score.boundary.mean) for score in record.scores or ()]

@@ -18,8 +18,8 @@ from eosvos.meta.learner import MetaLearner
 from eosvos.meta.module import MetaModule
 from eosvos.meta.parent import ParentModule
 from eosvos.run.checkpoint import StoreRun
-from eosvos.run.checks import Videos
-from eosvos.run.networks import finetune_config, model_config, outer_config, plain, query_weights
+from eosvos.run.checks import Videos, query_weights
+from eosvos.run.networks import finetune_config, outer_config, plain
 from eosvos.run.scoring import Validation
 
 BEST = "best.ckpt"
@@ -63,7 +63,8 @@ class Interruption(Callback):
     ) -> None:
         """Leave a checkpoint, unless the other processes would have to help."""
         self._release()
-        if trainer.world_size == 1 and not self.received:
+        # A second signal may come in the middle of a step, but not while validating.
+        if trainer.world_size == 1 and (trainer.validating or not self.received):
             trainer.save_checkpoint(self.path)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -76,7 +77,9 @@ class Interruption(Callback):
         if trainer.strategy.reduce_boolean_decision(self.received, all=False):
             self.received = True
             trainer.save_checkpoint(self.path)
-            raise UserError(f"stopped by a signal; go on with checkpoint={self.path} resume=true")
+            raise UserError(
+                f"stopped by a signal; go on with the same command and checkpoint={self.path} resume=true"
+            )
 
     def _release(self) -> None:
         for number, handler in self._previous.items():
@@ -145,7 +148,7 @@ def make_trainer(cfg: DictConfig, stage: str, loggers: list[Any], iterations: in
         options = {"filename": last.stem, "every_n_train_steps": every, "enable_version_counter": False}
         saving = ModelCheckpoint(last.parent, **options)
     callbacks: list[Callback] = [
-        StoreRun(model_config(cfg), plain(cfg.finetune), stage),
+        StoreRun(cfg, stage),
         Interruption(last),
         saving,
     ]

@@ -16,10 +16,10 @@ from rich.console import Console
 
 from eosvos.errors import UserError
 from eosvos.evaluation.report import ReportRow, report_table, write_report
-from eosvos.evaluation.results import ResultsFolder, write_whole
+from eosvos.evaluation.results import ResultsFolder, differences, write_whole
 from eosvos.meta.learner import MetaLearner
-from eosvos.run.checkpoint import LoadedCheckpoint, digest_of, load_checkpoint
-from eosvos.run.checks import Videos, check_agreement, prepare
+from eosvos.run.checkpoint import LoadedCheckpoint, digest_of, load_checkpoint, run_settings
+from eosvos.run.checks import FREE, Videos, check_agreement, overridden, prepare
 from eosvos.run.instantiate import build
 from eosvos.run.networks import build_learner, device_for, finetune_config, model_config, plain
 from eosvos.run.record import record_run
@@ -31,6 +31,7 @@ START = "start.pt"
 NOISE = (
     r".*module\(s\) in eval mode",  # segmenters set their modes themselves
     r"Checkpoint directory .* exists",  # parent and meta stage share it
+    r"Experiment logs directory .* exists",  # keep_log has saved what would be deleted
     r".*does not have many workers",  # tiny networks need none
     r"The dirpath has changed",  # a resumed run writes into a folder of its own
     r"You're resuming from a checkpoint that ended before the epoch",  # tasks depend on the iteration alone
@@ -69,6 +70,7 @@ def train(cfg: DictConfig, videos: Videos | None = None) -> TrainResult:
     main = is_main_process()
     if main:
         record_run(cfg)
+        keep_log(Path(cfg.output))
     learner = loaded.learner if loaded else build_learner(model_config(cfg), cfg.seed)
     loggers = [build(node) for node in cfg.logger.values()]
     stage = loaded.stage if loaded and cfg.resume else None
@@ -89,6 +91,14 @@ def is_main_process() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
+def keep_log(output: Path) -> None:
+    """Rename the CSV log of an earlier part of the run, which the logger would delete."""
+    log = output / "csv" / "metrics.csv"
+    if log.is_file():
+        parts = len(list(log.parent.glob("metrics*.csv")))
+        log.rename(log.with_name(f"metrics-{parts}.csv"))
+
+
 def close(loggers: list[Any]) -> None:
     """End the runs of W&B, which would go on with the same one in the next run of a sweep."""
     for logger in loggers:
@@ -98,8 +108,9 @@ def close(loggers: list[Any]) -> None:
 
 def set_up(cfg: DictConfig) -> None:
     """Threads, global seed and quiet libraries; raises UserError where there is no such hardware."""
-    if cfg.trainer.accelerator == "gpu" and torch.cuda.device_count() < cfg.trainer.devices:
-        found = torch.cuda.device_count()
+    found = torch.cuda.device_count()
+    on_gpus = cfg.trainer.accelerator == "gpu" or (cfg.trainer.accelerator == "auto" and found)
+    if on_gpus and found < cfg.trainer.devices:
         raise UserError(
             f"trainer.devices={cfg.trainer.devices} GPUs, but there are {found}: choose trainer=cpu or fewer"
         )
@@ -117,11 +128,12 @@ def set_up(cfg: DictConfig) -> None:
 def with_checkpoint(cfg: DictConfig) -> tuple[DictConfig, LoadedCheckpoint | None]:
     """Load cfg.checkpoint, if any; returns the configuration with the checkpoint's model in it, too.
 
-    Raises UserError if the command line asks for another model.
+    Raises UserError if the command line asks for another model, or to resume a run of other settings.
     """
     if cfg.checkpoint is None:
         return cfg, None
-    loaded = load_checkpoint(Path(cfg.checkpoint))
+    changes = {key: OmegaConf.select(cfg, key) for key in overridden() if key in FREE}
+    loaded = load_checkpoint(Path(cfg.checkpoint), changes=changes)
     merged = copy.deepcopy(cfg)
     with open_dict(merged):
         merged.segmenter = loaded.model["segmenter"]
@@ -130,6 +142,12 @@ def with_checkpoint(cfg: DictConfig) -> tuple[DictConfig, LoadedCheckpoint | Non
     merged.meta.order = loaded.model["order"]
     merged.meta.train_encoder = loaded.model["train_encoder"]
     check_agreement(cfg, merged)
+    changed = list(differences(loaded.settings, run_settings(merged))) if cfg.resume else []
+    if changed:
+        raise UserError(
+            f"checkpoint={cfg.checkpoint} is of a run with other settings ({'; '.join(changed)}): repeat its "
+            "command to resume it, or leave resume=true out to start anew from its weights"
+        )
     return merged, loaded
 
 
@@ -164,30 +182,34 @@ def report(
         finetune=finetune_config(cfg.finetune),
         rates=cfg.report.rates,
         seed=cfg.seed,
-        folder=results_folder(cfg, digest_of(last)) if after else None,
+        folder=results_folder(cfg, digest_of(last), overwrite=cfg.results is None) if after else None,
         strips=cfg.report.strips,
+        start="before (parent training)" if cfg.parent.steps else "before",
     )
     rows = compare(before and before.to(device), after and after.to(device), comparison)
-    title = f"{len(videos.test)} videos that training never saw"
+    title = f"{len(videos.test)} videos of dataset.test"
     wide_console().print(report_table(rows, title=title), f"Checkpoints, logs and masks: {cfg.output}")
     write_report(cfg.output, rows)
     return rows
 
 
-def results_folder(cfg: DictConfig, checkpoint: str | None) -> ResultsFolder:
+def results_folder(cfg: DictConfig, checkpoint: str | None, overwrite: bool = False) -> ResultsFolder:
     """The folder for masks and tables of the test videos.
 
     checkpoint: the digest of the file that the network comes from, if any. Raises UserError if the folder
-    holds the results of something else.
+    holds the results of something else, unless they may be overwritten (or cfg.overwrite says so).
     """
+    # Results stay the same where the data move, and however many frames are looked at together.
+    data, finetune = plain(cfg.dataset.test), plain(cfg.finetune)
     manifest = {
         "checkpoint": checkpoint,
         "model": model_config(cfg),
-        "finetune": plain(cfg.finetune),
+        "data": {key: value for key, value in data.items() if key != "root"},
+        "finetune": {key: value for key, value in finetune.items() if key != "lookahead"},
         "seed": cfg.seed,
     }
     root = Path(cfg.results or Path(cfg.output) / "results")
-    return ResultsFolder(root, split_name(cfg.dataset.test), manifest, cfg.overwrite)
+    return ResultsFolder(root, split_name(cfg.dataset.test), manifest, overwrite or cfg.overwrite)
 
 
 def split_name(test: DictConfig) -> str:

@@ -88,7 +88,7 @@ def trained(tmp_path_factory):
 def test_two_processes_write_one_folder(trained):
     run, done = trained
     assert "after" in done.stdout
-    assert done.stdout.count("videos that training never saw") == 1
+    assert done.stdout.count("videos of dataset.test") == 1
     about = json.loads((run / "run.json").read_text())
     assert about["seed"] == 0
     there = {path.name for path in run.rglob("*")}

@@ -300,6 +300,18 @@ def test_only_annotated_frames_that_were_not_handed_out_count(two_squares, make_
     assert scored_frames(make_sequence(late)) == (1, 2, 4)
 
 
+def test_a_late_object_counts_from_the_frame_after_its_first(two_squares, make_sequence):
+    masks = two_squares.masks
+    late = make_sequence([np.where(mask == 2, 0, mask) for mask in masks[:3]] + masks[3:])
+    never_found = [np.where(mask == 2, 0, mask).astype(np.uint8) for mask in late.masks]
+    first, second = evaluate_sequence(late, tensors(never_found))
+    assert first.region_per_frame == (1.0, 1.0, 1.0)
+    assert second.region_per_frame == second.boundary_per_frame == (0.0,)
+    # One that appears in the last frame leaves nothing to score.
+    last = make_sequence([np.where(mask == 2, 0, mask) for mask in masks[:-1]] + masks[-1:])
+    assert [score.object_id for score in evaluate_sequence(last, tensors(last.masks))] == [1]
+
+
 @pytest.mark.parametrize("annotated", [1, 2])
 def test_without_ground_truth_there_are_no_scores(two_squares, make_sequence, annotated):
     """Only the first mask, as in DAVIS test-dev, or two frames, of which first and last do not count."""

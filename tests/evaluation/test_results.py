@@ -81,9 +81,15 @@ def test_overwrite_starts_anew(tmp_path):
     folder = ResultsFolder(tmp_path, "val", MANIFEST)
     folder.finish("dog", record("dog", score(1, 0.5, 0.5)))
     folder.write_tables([record("dog", score(1, 0.5, 0.5))])
+    folder.write_frame("dog", "00000", torch.zeros(2, 2, dtype=torch.uint8))
+    for name in ("dog.overlay.png", "other/00000.png"):
+        write_whole(tmp_path / name, b"a picture")
     other = {**MANIFEST, "checkpoint": "def"}
     assert ResultsFolder(tmp_path, "val", other, overwrite=True).finished("dog") is None
     assert not list(tmp_path.glob("*.csv"))
+    # What no finished sequence has written may be someone else's.
+    assert [path.name for path in tmp_path.rglob("*.png")] == ["00000.png"]
+    assert (tmp_path / "other/00000.png").exists()
     assert ResultsFolder(tmp_path, "val", other).finished("dog") is None
     with pytest.raises(UserError, match="checkpoint is 'def' there and 'abc' here"):
         ResultsFolder(tmp_path, "val", MANIFEST)

@@ -5,6 +5,7 @@ import logging
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import Logger
 from test_learner import TinySegmenter
 from torch.utils.data import DataLoader
 
@@ -44,17 +45,22 @@ def make_module(**options) -> MetaModule:
 
 
 def fit(
-    module: pl.LightningModule, batches: list[list[Task]], sequences: list[object] | None = None
+    module: pl.LightningModule,
+    batches: list[list[Task]],
+    sequences: list[object] | None = None,
+    logger: Logger | bool = False,
+    **options,
 ) -> pl.Trainer:
     trainer = pl.Trainer(
         accelerator="cpu",
         max_epochs=1,
-        logger=False,
+        logger=logger,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         inference_mode=False,
         num_sanity_val_steps=0,
+        **options,
     )
     load = lambda items: DataLoader(items, batch_size=None, collate_fn=lambda item: item)
     trainer.fit(module, load(batches), load(sequences) if sequences else None)
@@ -112,6 +118,39 @@ def test_the_run_stops_when_no_task_is_finite_for_too_long():
     assert module.iteration == 2
     for a, b in zip(module.learner.meta_parameters(), start, strict=True):
         torch.testing.assert_close(a.detach(), b, rtol=0, atol=0)
+
+
+class Kept(Logger):
+    """A logger that keeps what it is given, by step."""
+
+    name, version = "kept", 0
+
+    def __init__(self):
+        super().__init__()
+        self.lines = {}
+
+    def log_metrics(self, metrics, step=None):
+        self.lines[step] = metrics
+
+    def log_hyperparams(self, *_):
+        pass
+
+
+def test_left_out_tasks_are_counted_in_the_log():
+    logger = Kept()
+    batches = [
+        [make_task(i, slot, broken=i == 2 or (i, slot) == (1, 0)) for slot in range(2)] for i in range(4)
+    ]
+    fit(make_module(), batches, logger=logger, log_every_n_steps=3)
+    assert {step: line["meta/left_out"] for step, line in logger.lines.items()} == {0: 0, 1: 1, 2: 2, 3: 0}
+    assert "meta/query_loss" in logger.lines[1]
+    assert "meta/query_loss" not in logger.lines[2]
+
+
+def test_nothing_to_score_is_said():
+    module = make_module(evaluate=lambda learner, sequence: [])
+    with pytest.raises(UserError, match=r"dataset\.val"):
+        fit(module, [[make_task(0, 0)]], ["one"])
 
 
 def test_validation_averages_over_objects_and_skips_padding():

@@ -33,14 +33,27 @@ def test_radam_equals_the_published_one(shared, decayed, reference):
         np.testing.assert_allclose(weight.detach().numpy(), expected, atol=1e-6, rtol=0)
 
 
-def test_groups_hold_every_meta_parameter_once(learner):
+def with_head() -> MetaLearner:
+    """A learner whose segmenter has weights beside its backbone."""
+    segmenter = TinySegmenter()
+    segmenter.head = nn.Conv2d(1, 1, 1)
+    return MetaLearner(segmenter, RateConfig(init=0.05))
+
+
+def test_groups_hold_every_meta_parameter_once():
+    learner = with_head()
     config = OuterConfig("adam", GroupConfig(1e-3, 1e-2), GroupConfig(1e-2), freeze_encoder=True)
     optimizer = build_optimizer(learner, config)
     groups = {group["name"]: group for group in optimizer.param_groups}
-    assert sorted(len(g["params"]) for g in groups.values()) == [4, 4]
-    assert groups["encoder"]["lr"] == 0
-    assert groups["rates"]["lr"] == 1e-2
-    assert groups["rates"]["weight_decay"] == 0
+    held = [id(p) for name in ("encoder", "heads", "rates") for p in groups[name]["params"]]
+    assert held == [id(p) for p in learner.meta_parameters()]
+    assert [id(p) for p in groups["heads"]["params"]] == [id(p) for p in learner.segmenter.head.parameters()]
+    assert (groups["encoder"]["lr"], groups["heads"]["lr"], groups["heads"]["weight_decay"]) == (
+        0,
+        1e-3,
+        1e-2,
+    )
+    assert (groups["rates"]["lr"], groups["rates"]["weight_decay"]) == (1e-2, 0)
 
 
 def test_cosine_falls_from_one_to_its_end_and_none_stays():
@@ -64,7 +77,17 @@ def test_weights_and_rates_are_clipped_apart(learner):
         p.grad = torch.full_like(p, 100.0)
     for p in learner.rates():
         p.grad = torch.full_like(p, 1e-3)
-    clip_groups(learner, 10.0)
+    clip_groups(build_optimizer(learner, OuterConfig()), 10.0)
     norm = torch.stack([p.grad.norm() for p in learner.weights()]).norm()
     assert norm.item() == pytest.approx(10, rel=1e-4)
     assert all((p.grad == 1e-3).all() for p in learner.rates())
+
+
+def test_frozen_weights_do_not_count_in_the_norm():
+    learner = with_head()
+    for p in learner.meta_parameters():
+        p.grad = torch.full_like(p, 100.0)
+    for p in learner.segmenter.head.parameters():
+        p.grad = torch.full_like(p, 1e-3)
+    clip_groups(build_optimizer(learner, OuterConfig(freeze_encoder=True)), 10.0)
+    assert all((p.grad == 1e-3).all() for p in learner.segmenter.head.parameters())

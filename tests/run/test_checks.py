@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
+from PIL import Image
 
 from eosvos.errors import UserError
 from eosvos.run.checks import check, prepare
@@ -71,6 +72,17 @@ def test_bad_key_or_value(compose, override, parts):
     ("overrides", "parts"),
     [
         (("trainer.devices=3",), ("meta.batch=4", "trainer.devices=3", "multiple of 3")),
+        (("trainer.devices=2", "parent.steps=1", "parent.batch=3"), ("parent.batch=3", "multiple of 2")),
+        (("report.rates=[0.1]",), ("report.rates=[0.1]", "two")),
+        (("report.rates=[0.1,0.01]",), ("report.rates=[0.1, 0.01]", "ascending")),
+        (("report.rates=[-1,0]",), ("report.rates=[-1.0, 0.0]", "above 0")),
+        (("meta.step_weights=[0,0,0,0,0]",), ("meta.step_weights", "above 0")),
+        (("meta.step_weights=[-1,0,0,0,2]",), ("meta.step_weights", "negative")),
+        (
+            ("meta.multi_step=false", "meta.truncate_every=2"),
+            ("meta.truncate_every=2", "meta.multi_step=true"),
+        ),
+        (("dataset.augment.scale_min=2",), ("dataset.augment.scale_min=2", "dataset.augment.scale_max=1.25")),
         (("resume=true",), ("checkpoint=FILE",)),
         (("checkpoint=gone.ckpt",), ("gone.ckpt", "no such file")),
         (("meta.order=full",), ("RoIAlign", "meta.order=heads")),
@@ -111,6 +123,24 @@ def test_missing_checkpoint_names_its_neighbours(compose, tmp_path):
 
 def test_second_order_is_fine_for_the_semantic_segmenter(compose):
     check(compose("meta.order=full", "segmenter=semantic"))
+
+
+def test_training_takes_no_folder_of_other_results(compose, tmp_path):
+    (tmp_path / "manifest.json").write_text("{}")
+    assert "overwrite=true" in sentence(compose, f"results={tmp_path}")
+    prepare(compose(f"results={tmp_path}", "overwrite=true"))
+    prepare(compose(f"results={tmp_path}", entry="evaluate"), training=False)
+
+
+def test_validation_needs_more_masks_than_the_first(compose, tmp_path):
+    (tmp_path / "frames").mkdir()
+    for name in ("0", "1"):
+        Image.new("RGB", (32, 24)).save(tmp_path / "frames" / f"{name}.png")
+    Image.new("L", (32, 24), 1).save(tmp_path / "mask.png")
+    data = ("dataset=folder", f"dataset.images={tmp_path}/frames", f"dataset.masks={tmp_path}/mask.png")
+    net = ("segmenter=tiny_mask_rcnn", "backbone=tiny")
+    assert "dataset.val" in sentence(compose, *data, *net)
+    prepare(compose(*data, *net, "iterations=0"))
 
 
 def test_videos_are_listed_by_part(compose):

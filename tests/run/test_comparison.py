@@ -1,6 +1,7 @@
 """The rows of the report, and the choice of hand-set rates."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -23,14 +24,18 @@ def test_best_lies_inside_the_grid(at, best):
         tried.append(rate)
         return peak(at)(rate)
 
-    assert best_inside([0.01, 0.1, 1.0], quality) == pytest.approx(best)
+    found, inside = best_inside([0.01, 0.1, 1.0], quality)
+    assert inside
+    assert found == pytest.approx(best)
     assert min(tried) < best < max(tried)
     assert len(tried) == len(set(tried))
 
 
 def test_extension_ends():
     tried = []
-    best_inside([0.1, 1.0], lambda rate: tried.append(rate) or rate, extensions=2)
+    best, inside = best_inside([0.1, 1.0], lambda rate: tried.append(rate) or rate, extensions=2)
+    assert best == pytest.approx(100)
+    assert not inside
     assert tried == pytest.approx([0.1, 1.0, 10.0, 100.0])
 
 
@@ -56,7 +61,9 @@ def test_rows(monkeypatch):
         return Row(name, ())
 
     monkeypatch.setattr(report, "score_row", score)
-    comparison = Comparison(["test"], ["tuning"], FinetuneConfig(steps=5), (0.02, 0.2, 2.0), seed=3)
+    # The row "after" has the learned rates, whatever rate is set.
+    finetune = FinetuneConfig(steps=5, rate=7.0)
+    comparison = Comparison(["test"], ["tuning"], finetune, (0.02, 0.2, 2.0), seed=3)
     rows = compare(FakeLearner("old"), FakeLearner("new"), comparison)
     assert [row.name for row in rows] == [
         "before, rate 0.2",
@@ -86,3 +93,6 @@ def test_no_hand_set_rates_without_tuning_videos(monkeypatch):
     monkeypatch.setattr(report, "score_row", lambda name, *_: ReportRow(name, ()))
     comparison = Comparison([], [], FinetuneConfig(), (0.1, 1.0), seed=0)
     assert [row.name for row in compare(FakeLearner("old"), FakeLearner("new"), comparison)] == ["after"]
+    parent = replace(comparison, start="before (parent training)")
+    rows = compare(FakeLearner("old"), None, parent)
+    assert [row.name for row in rows] == ["before (parent training), initial rates"]

@@ -96,7 +96,8 @@ def test_metric_names(run):
 def test_report_rows(run):
     _, result = run
     names = [name.split(", rate")[0] for name in result.metrics]
-    assert names == ["before", "before, ten times the steps", "after", "after with a hand-set rate"]
+    start = "before (parent training)"
+    assert names == [start, f"{start}, ten times the steps", "after", "after with a hand-set rate"]
     for figures in result.metrics.values():
         assert figures["videos"] == 2
         assert 0 <= figures["J"] <= 1
@@ -141,7 +142,8 @@ def test_checkpoint_holds_plain_values_only(run):
         (b"not a checkpoint", "cannot be read"),
         ({"state_dict": {}}, "not a checkpoint of train.py"),
         ([1, 2], "not a checkpoint of train.py"),
-        ({"eosvos": {"model": {"segmenter": {"_target_": "os.system", "command": "true"}}}}, "refused"),
+        ({"eosvos": {"model": {}}}, "another version"),
+        ({"eosvos": {"format": 2, "model": {"segmenter": {"_target_": "os.system"}}}}, "refused"),
     ],
 )
 def test_foreign_checkpoint(tmp_path, content, reason):
@@ -192,6 +194,24 @@ def test_another_network_than_the_checkpoints_is_refused(run, small, other):
     with command_line(*small, checkpoint, other) as cfg, pytest.raises(UserError) as caught:
         with_checkpoint(cfg)
     assert other.partition("=")[0] in str(caught.value)
+
+
+def test_what_is_no_weight_can_be_set_beside_a_checkpoint(run, small):
+    checkpoint = f"checkpoint={run[0] / 'checkpoints' / 'last.ckpt'}"
+    with command_line(*small, checkpoint, "segmenter.select=score", "meta.order=heads") as cfg:
+        merged, loaded = with_checkpoint(cfg)
+    assert loaded.learner.segmenter.select == merged.segmenter.select == "score"
+    assert loaded.model["order"] == merged.meta.order == "heads"
+    with pytest.raises(UserError, match=r"segmenter\.nothing"):
+        load_checkpoint(run[0] / "checkpoints" / "last.ckpt", changes={"segmenter.nothing": 1})
+
+
+def test_results_know_their_videos(run, compose, small):
+    checkpoint = f"checkpoint={run[0] / 'checkpoints' / 'last.ckpt'}"
+    evaluate(compose(*small, checkpoint, entry="evaluate"))
+    evaluate(compose(*small, checkpoint, "finetune.lookahead=1", entry="evaluate"))
+    with pytest.raises(UserError, match=r"data\.seed is 0 there and 1 here"):
+        evaluate(compose(*small, checkpoint, "dataset.test.seed=1", entry="evaluate"))
 
 
 def test_interrupted_evaluation_goes_on(run, compose, small, monkeypatch):
@@ -285,6 +305,33 @@ def test_signal_in_the_last_iteration(compose, small, tmp_path, monkeypatch):
     assert read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["iteration"] == 1
 
 
+@pytest.mark.parametrize(
+    "other", ["seed=5", "meta.batch=4", "meta.outer.weights.lr=1e-7", "dataset.num_frames=4"]
+)
+def test_a_run_is_resumed_with_its_own_settings(run, compose, small, other):
+    last = f"checkpoint={run[0] / 'checkpoints' / 'last.ckpt'}"
+    with pytest.raises(UserError, match="other settings") as caught:
+        train(compose(*small, "iterations=3", last, "resume=true", other))
+    assert other.rpartition(".")[2].partition("=")[0] in str(caught.value)
+
+
+def test_resuming_into_the_same_folder_keeps_the_log(compose, small, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupting(patch, 0, signal.SIGTERM)
+        with pytest.raises(UserError, match="resume=true"):
+            train(compose(*small, "iterations=2"))
+    last = f"checkpoint={tmp_path / 'run' / 'checkpoints' / 'last.ckpt'}"
+    train(compose(*small, "iterations=2", last, "resume=true"))
+    # The run is finished and has its results; more iterations replace them.
+    train(compose(*small, "iterations=3", last, "resume=true"))
+    logs = [tmp_path / "run" / "csv" / f"metrics{part}.csv" for part in ("-1", "-2", "")]
+    trained = [
+        [line["step"] for line in csv.DictReader(log.read_text().splitlines()) if line["meta/query_loss"]]
+        for log in logs
+    ]
+    assert trained == [["0"], ["1"], ["2"]]
+
+
 def test_a_finished_run_can_be_resumed_for_more(compose, small, tmp_path):
     constant = ("meta.outer.cosine_to=null", "val_every=1")
     whole = train(compose(*small, *constant, "iterations=2", output="whole"))
@@ -345,7 +392,8 @@ def test_resume_without_the_starting_point_has_no_before(run, compose, small, tm
 def test_parent_training_alone(compose, small):
     stages = ("parent.steps=1", "iterations=0", "report.tuning_videos=1")
     result = train(compose(*small, *stages, "segmenter=semantic"))
-    assert [name.split(", rate")[0] for name in result.metrics] == ["before", "before, ten times the steps"]
+    names = ["before (parent training)", "before (parent training), ten times the steps"]
+    assert [name.split(", rate")[0] for name in result.metrics] == names
 
 
 def test_no_gpu_is_said(compose, small, monkeypatch):
