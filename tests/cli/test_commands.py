@@ -1,5 +1,6 @@
 """The real commands, each in a process of its own: few, for starting one takes ten seconds."""
 
+import csv
 import json
 import os
 import subprocess
@@ -7,6 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from eosvos.run.checkpoint import read_checkpoint
+from eosvos.run.schema import register
+from eosvos.run.train import train
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
@@ -93,6 +100,34 @@ def test_two_processes_write_one_folder(trained):
     assert about["seed"] == 0
     there = {path.name for path in run.rglob("*")}
     assert {"config.yaml", "best.ckpt", "last.ckpt", "parent-last.ckpt", "metrics.csv", "report.md"} <= there
+
+
+def test_two_processes_learn_what_one_learns(trained, tmp_path):
+    run, _ = trained
+    register()
+    settings = ("parent.steps=1", "logger=csv", "trainer.progress=false", f"output={tmp_path}")
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        train(compose("train", overrides=[*SMALL, *settings]))
+    learned = [movement(folder / "checkpoints") for folder in (run, tmp_path)]
+    assert learned[1].norm() > 0
+    # Adam makes much of the last bits of gradients that are nearly zero.
+    assert (learned[0] - learned[1]).norm() < 1e-2 * learned[1].norm()
+    scores = [validation_scores(folder / "csv" / "metrics.csv") for folder in (run, tmp_path)]
+    assert len(scores[1]) == 2
+    assert scores[0] == pytest.approx(scores[1], abs=1e-3)
+
+
+def movement(checkpoints):
+    """What meta-training has changed, all values in one tensor [N]."""
+    start = torch.load(checkpoints / "start.pt", weights_only=True)
+    last = read_checkpoint(checkpoints / "last.ckpt")["state_dict"]
+    return torch.cat([(last[f"learner.{name}"] - value).flatten() for name, value in start.items()])
+
+
+def validation_scores(log):
+    """J of each validation of a run."""
+    with open(log) as lines:
+        return [float(line["val/J"]) for line in csv.DictReader(lines) if line["val/J"]]
 
 
 def test_wandb_offline(trained):
