@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from eosvos.data.checks import all_defects
@@ -27,28 +28,32 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _list(options: argparse.Namespace) -> Sequence[FileSequence]:
+def _list(options: argparse.Namespace, defects: list[str]) -> Sequence[FileSequence]:
+    """What can be listed; what cannot is added to `defects`."""
     if options.layout == "folder":
         masks = options.masks or str(Path(options.root).parent / "masks")
-        return list_folder(options.root, masks, sequences=options.sequences)
+        return list_folder(options.root, masks, sequences=options.sequences, defects=defects)
     if options.layout == "youtube_vos":
-        return list_youtube_vos(options.root, options.split or "train", sequences=options.sequences)
+        split = options.split or "train"
+        return list_youtube_vos(options.root, split, sequences=options.sequences, defects=defects)
     year = options.layout.removeprefix("davis")
-    return list_davis(options.root, year, options.resolution, options.split, options.sequences)
+    return list_davis(
+        options.root, year, options.resolution, options.split, options.sequences, defects=defects
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Check a data set; return the exit status: 0 in order, 1 with defects, 2 if it cannot even be listed."""
+    """Check a data set; return the exit status: 0 in order, 1 with defects, 2 if nothing can be listed."""
+    unlisted: list[str] = []
     try:
-        sequences = _list(_parse(arguments))
+        sequences = _list(_parse(arguments), unlisted)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
     count = 0
-    for sequence in sequences:
-        for defect in all_defects(sequence):
-            print(defect, flush=True)
-            count += 1
+    for defect in chain(unlisted, *map(all_defects, sequences)):
+        print(defect, flush=True)
+        count += 1
     frames = sum(sequence.num_frames for sequence in sequences)
     masks = sum(len(sequence.masks) for sequence in sequences)
     print(

@@ -8,8 +8,11 @@ from torch import Generator, Tensor
 from torch.nn.functional import affine_grid, grid_sample
 from torchvision.transforms.v2 import functional as tv
 
+from eosvos.errors import UserError
+
 _ATTEMPTS = 20
 _SURVIVING = 0.25  # share of the object's pixels that must still be in the frame
+_LARGEST = {"flip": 1, "rotation": 180, "brightness": 1, "contrast": 1, "saturation": 1, "hue": 0.5}
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class AugmentConfig:
 
     flip: probability of a horizontal flip. rotation: degrees, either way. scale_min, scale_max: factors of
     the object's size. brightness, contrast, saturation: factors are drawn from 1 - x to 1 + x. hue: shift
-    of -x to x of the colour circle's turn, at most 0.5.
+    of -x to x of the colour circle's turn, at most 0.5. Raises UserError for a value out of range.
     """
 
     flip: float = 0.5
@@ -31,10 +34,14 @@ class AugmentConfig:
     hue: float = 0.1
 
     def __post_init__(self) -> None:
-        if not (0 <= self.flip <= 1 and self.rotation >= 0 and 0 < self.scale_min <= self.scale_max):
-            raise ValueError(f"need 0 <= flip <= 1, rotation >= 0, 0 < scale_min <= scale_max, not {self}")
-        if not (max(self.brightness, self.contrast, self.saturation) <= 1 and self.hue <= 0.5):
-            raise ValueError(f"brightness, contrast and saturation go up to 1, hue up to 0.5, not {self}")
+        for key, largest in _LARGEST.items():
+            if not 0 <= getattr(self, key) <= largest:
+                raise UserError(f"dataset.augment.{key}={getattr(self, key)} must be from 0 to {largest}")
+        if not 0 < self.scale_min <= self.scale_max:
+            raise UserError(
+                f"dataset.augment.scale_min={self.scale_min} must be above 0 and at most "
+                f"dataset.augment.scale_max={self.scale_max}"
+            )
 
 
 def augment_frame(

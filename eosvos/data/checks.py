@@ -7,13 +7,14 @@ from typing import TypeVar
 from eosvos.data.files import (
     ID_MODES,
     FileSequence,
+    absent,
     misfit,
     no_ids,
     read_header,
     read_image,
     read_labels,
 )
-from eosvos.data.sequence import IGNORE
+from eosvos.data.sequence import visible_objects
 from eosvos.errors import UserError
 
 _Sequences = TypeVar("_Sequences", bound=Sequence[FileSequence])
@@ -34,16 +35,28 @@ def sound(sequences: _Sequences, first_only: bool = False) -> _Sequences:
 def header_defects(sequence: FileSequence, frames: Iterable[int]) -> Iterator[str]:
     """Say, a sentence each, which of these frames or their masks are missing or of a wrong size or mode.
 
-    Opens files without decoding them, but for masks up to the first that shows an object.
+    And which files the listing found to be missing, whatever the frames. Opens files without decoding them,
+    but for masks up to the first that shows an object.
     """
+    yield from map(absent, sequence.missing)
     yield from _file_defects(sequence, frames, _check_image_header, _check_mask_header)
     yield from _no_object(sequence)
 
 
 def all_defects(sequence: FileSequence) -> Iterator[str]:
     """Decode every file of a sequence and say, a sentence each, what is wrong."""
-    yield from _file_defects(sequence, range(sequence.num_frames), _decode_image, _decode_mask)
+    ids: dict[Path, list[int]] = {}
+
+    def decode_mask(sequence: FileSequence, path: Path) -> None:
+        labels = read_labels(path, sequence.merge)
+        ids[path] = visible_objects(labels)
+        _check_size(sequence, path, labels.shape)
+
+    yield from _file_defects(sequence, range(sequence.num_frames), _decode_image, decode_mask)
     yield from _no_object(sequence)
+    # A mask that cannot be read may show what the others do not.
+    if len(ids) == len(sequence.masks):
+        yield from sequence.id_defects({i: path for path in reversed(ids) for i in ids[path]})
 
 
 def _file_defects(
@@ -79,24 +92,25 @@ def _check_mask_header(sequence: FileSequence, path: Path) -> None:
     size, mode = read_header(path)
     _check_size(sequence, path, size)
     if mode not in ID_MODES and not sequence.merge:
-        raise UserError(no_ids(path))
+        raise UserError(no_ids(path, mode))
 
 
 def _decode_image(sequence: FileSequence, path: Path) -> None:
     _check_size(sequence, path, read_image(path).shape[:2])
 
 
-def _decode_mask(sequence: FileSequence, path: Path) -> None:
-    _check_size(sequence, path, read_labels(path, sequence.merge).shape)
-
-
 def _no_object(sequence: FileSequence) -> Iterator[str]:
-    """Say so if no readable mask shows an object."""
+    """Say so if no readable mask that should show an object does."""
     if not sequence.masks:
         yield f"sequence {sequence.name} has no mask: add one for its first frame, {sequence.frames[0].stem}"
-    elif not any(_shows_object(path, sequence.merge) for path in sequence.masks.values()):
-        first = next(iter(sequence.masks.values()))
-        yield f"no mask of sequence {sequence.name} shows an object: correct {first} or leave it out"
+        return
+    masks = list(sequence.masks.values())
+    problem = f"no mask of sequence {sequence.name} shows an object"
+    if sequence.all_in_first:
+        masks, problem = masks[:1], f"the first mask of sequence {sequence.name} shows no object"
+    if not any(_shows_object(path, sequence.merge) for path in masks):
+        values = "all is black" if sequence.merge else "0 is background, and 255 is ignored"
+        yield f"{problem} ({values}): correct {masks[0]}, or leave the sequence out"
 
 
 def _shows_object(path: Path, merge: bool) -> bool:
@@ -105,4 +119,4 @@ def _shows_object(path: Path, merge: bool) -> bool:
         labels = read_labels(path, merge)
     except UserError:
         return True
-    return bool(((labels != 0) & (labels != IGNORE)).any())
+    return bool(visible_objects(labels))

@@ -1,12 +1,12 @@
 """DAVIS 2016 and 2017 in their official layouts (method, section 8)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from eosvos.data.checks import sound
 from eosvos.data.files import FileSequence
-from eosvos.data.layouts import choose, files, folder, subfolders
+from eosvos.data.layouts import choose, files, folder, list_each, subfolders
 from eosvos.data.sequence import VideoSequence, visible_objects
 from eosvos.errors import UserError
 
@@ -16,10 +16,23 @@ _MEND = "set dataset.root to the folder that holds JPEGImages, Annotations and I
 class DavisSequence(FileSequence):
     """A video of DAVIS: its first mask shows every object."""
 
+    all_in_first = True
+
     @cached_property
     def object_ids(self) -> tuple[int, ...]:
-        """Ids of the objects, ascending; reads the first mask, or none where masks are merged to object 1."""
-        return (1,) if self.merge else tuple(visible_objects(self.mask(0)))
+        """Ids of the objects, ascending; reads masks up to the first that shows one (when reduced, too)."""
+        shown = (visible_objects(self.mask(t)) for t in self.annotated_frames)
+        return tuple(next(filter(None, shown), ()))
+
+    def id_defects(self, shown: Mapping[int, Path]) -> Iterator[str]:
+        """Say which objects are left out, as only a later mask shows them."""
+        first = self.masks[0]
+        for object_id, path in shown.items():
+            if path != first and first in shown.values():
+                yield (
+                    f"{path} shows object {object_id}, but the first mask, {first}, does not, so that it is "
+                    "left out: correct one of them"
+                )
 
 
 def davis_sequences(
@@ -47,8 +60,9 @@ def list_davis(
     split: str | None = None,
     sequences: Sequence[str] | None = None,
     short_side: int | None = None,
+    defects: list[str] | None = None,
 ) -> list[DavisSequence]:
-    """Do as davis_sequences, but leave the files unopened."""
+    """Do as davis_sequences, but leave the files unopened; `defects`: takes what cannot be listed."""
     if year not in ("2016", "2017"):
         raise UserError(f"DAVIS of the year {year!r} is not known: use 2016 or 2017")
     top = folder(root, _MEND)
@@ -57,7 +71,11 @@ def list_davis(
     listed = _read_list(top, year, resolution, split) if split else dict.fromkeys(subfolders(images))
     where = f"split {split} of {top}" if split else str(images)
     names = choose(sequences, listed, "sequence", where)
-    return [_sequence(top, resolution, name, listed[name], year == "2016", short_side) for name in names]
+
+    def sequence(name: str) -> DavisSequence:
+        return _sequence(top, resolution, name, listed[name], year == "2016", short_side)
+
+    return list_each(sequence, names, defects)
 
 
 def _read_list(top: Path, year: str, resolution: str, split: str) -> dict[str, list[str] | None]:

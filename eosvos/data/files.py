@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 ID_MODES = ("P", "L", "1")
 """Modes of images whose pixels are object ids: palette, grey, black and white."""
 
+_OTHER_GREYS = {"I": "16-bit grey", "I;16": "16-bit grey", "LA": "grey and alpha"}
+
 
 class FileSequence(VideoSequence):
     """A video of one image file a frame, and a mask file for some frames.
@@ -29,7 +31,13 @@ class FileSequence(VideoSequence):
     mask files. merge: any pixel of a mask that is not black is object 1, and none is ignored. short_side:
     shorter side in pixels to which larger frames and masks are reduced when read. No file is opened before
     it is used.
+
+    `missing`: those of the files that listing their folders has shown to be missing. `all_in_first`: whether
+    the first mask shows every object.
     """
+
+    missing: Sequence[Path] = ()
+    all_in_first: bool = False
 
     def __init__(
         self,
@@ -62,6 +70,13 @@ class FileSequence(VideoSequence):
         height, width = self.file_size
         scale = min(1.0, (self._short_side or np.inf) / min(height, width))
         return round(height * scale), round(width * scale)
+
+    def id_defects(self, shown: Mapping[int, Path]) -> Iterator[str]:
+        """Say, a sentence each, which objects are listed but not shown, or shown but not listed.
+
+        shown: the first mask file that shows each object.
+        """
+        return iter(())
 
     def image(self, t: int) -> Tensor:
         """Read frame t: RGB, uint8 [3, H, W]; raises UserError if it is broken or has another size."""
@@ -122,13 +137,21 @@ def read_labels(path: Path, merge: bool = False) -> NDArray[np.uint8]:
     if merge:
         return (pixels.reshape(*pixels.shape[:2], -1) != 0).any(-1).astype(np.uint8)
     if pixels.ndim > 2:
-        raise UserError(no_ids(path))
+        raise UserError(no_ids(path, image.mode))
     return pixels.astype(np.uint8)
 
 
-def no_ids(path: Path) -> str:
-    """Say that a mask file holds colours instead of ids."""
-    return f"{path} is a colour image, but a mask must be a palette or grey PNG whose values are object ids"
+def no_ids(path: Path, mode: str) -> str:
+    """Say that a mask file's mode is none whose pixels are ids."""
+    return (
+        f"{path} is a {_OTHER_GREYS.get(mode, 'colour')} image, but a mask must be a palette or 8-bit grey "
+        "PNG whose values are object ids: save it as one"
+    )
+
+
+def absent(path: Path) -> str:
+    """Say that a file is missing."""
+    return f"{path} is missing: restore it, or leave out its sequence"
 
 
 @contextmanager
@@ -137,6 +160,6 @@ def _broken_file_named(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: restore it, or leave out its sequence") from None
+        raise UserError(absent(path)) from None
     except Exception as error:
         raise UserError(f"{path} cannot be read as an image ({error}): replace it") from error

@@ -5,9 +5,12 @@ from pathlib import Path
 
 from eosvos.data.checks import sound
 from eosvos.data.files import FileSequence, read_header, read_labels
-from eosvos.data.layouts import choose, files, folder, subfolders
-from eosvos.data.sequence import IGNORE, VideoSequence
+from eosvos.data.layouts import choose, files, folder, list_each, subfolders
+from eosvos.data.sequence import IGNORE, VideoSequence, visible_objects
 from eosvos.errors import UserError
+
+_LARGEST_GREY_ID = 20
+"""Larger values beside white (255) are taken for smooth edges."""
 
 
 def folder_sequences(
@@ -22,8 +25,9 @@ def folder_sequences(
     images: a folder of frames, or of one such folder a video. masks: a folder of PNG masks named as their
     frames (or of such folders), or one PNG: the mask of the frame of its name, else of the first frame.
     Values of palette and grey masks are object ids, 255 is ignored; but a grey first mask of 0 and 255 alone
-    means one object, and all masks of its video are read so. annotated: names of the frames whose masks are
-    used, None for all. sequences: names of some videos. short_side: pixels, see FileSequence.
+    means one object, and all masks of its video are read so; one of 255 and greys above 20 is refused.
+    annotated: names of the frames whose masks are used, None for all. sequences: names of some videos.
+    short_side: pixels, see FileSequence.
     Raises UserError for a missing folder, an unknown name, or the first defect of a file.
     """
     return [*sound(list_folder(images, masks, annotated, sequences, short_side))]
@@ -35,18 +39,28 @@ def list_folder(
     annotated: Sequence[str] | None = None,
     sequences: Sequence[str] | None = None,
     short_side: int | None = None,
+    defects: list[str] | None = None,
 ) -> list[FileSequence]:
-    """Do as folder_sequences, but leave all files but each first mask unopened."""
+    """Do as folder_sequences, but leave all files but each first mask unopened.
+
+    defects: takes what cannot be listed.
+    """
     top = folder(images, "set dataset.images to a folder of frames, or of folders of frames")
     mask_top = Path(masks).expanduser()
     if not mask_top.is_file():
         folder(mask_top, "set dataset.masks to a mask, or to a folder of masks named as their frames")
+    elif mask_top.suffix.lower() != ".png":
+        raise UserError(f"the mask {mask_top} is no PNG file, whose values are exact: save it as one")
     single = bool(files(top))
     names = choose(sequences, [top.name] if single else subfolders(top), "sequence", str(top))
     if not names:
         raise UserError(f"the folder {top} holds neither frames nor folders: set dataset.images")
-    folders = [(name, top, mask_top) if single else (name, top / name, mask_top / name) for name in names]
-    return [_sequence(name, a, b, annotated, short_side) for name, a, b in folders]
+
+    def sequence(name: str) -> FileSequence:
+        places = (top, mask_top) if single else (top / name, mask_top / name)
+        return _sequence(name, *places, annotated, short_side)
+
+    return list_each(sequence, names, defects)
 
 
 def _sequence(
@@ -74,8 +88,16 @@ def _masks(frames: dict[str, Path], masks: Path) -> dict[str, Path]:
 
 
 def _is_silhouette(masks: dict[int, Path]) -> bool:
-    """Whether the first mask is grey, and white on black."""
-    if not masks or read_header(masks[min(masks)])[1] not in ("L", "1"):
+    """Whether the first mask is grey, and white on black; raises UserError if greys lie between."""
+    first = masks[min(masks)] if masks else None
+    if first is None or read_header(first)[1] not in ("L", "1"):
         return False
-    values = set(read_labels(masks[min(masks)]).ravel().tolist())
-    return IGNORE in values and values <= {0, IGNORE}
+    labels = read_labels(first)
+    ids = visible_objects(labels)
+    white = bool((labels == IGNORE).any())
+    if white and max(ids, default=0) > _LARGEST_GREY_ID:
+        raise UserError(
+            f"{first} holds white and {len(ids)} greys up to {max(ids)}, which look like smooth "
+            "edges and no ids: threshold it to black and white, or save ids as a palette PNG"
+        )
+    return white and not ids

@@ -1,11 +1,14 @@
 """What the official layouts share: folders that must exist, names to choose from, files in order."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TypeVar
 
 from eosvos.errors import UserError
+
+_Listed = TypeVar("_Listed")
 
 FRAME_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
@@ -43,9 +46,35 @@ def subfolders(path: Path) -> list[str]:
 
 
 def files(path: Path, suffixes: Iterable[str] = FRAME_SUFFIXES) -> dict[str, Path]:
-    """Files in a folder with one of the suffixes, by stem, in the order of the numbers in their names."""
+    """Files in a folder with one of the suffixes, by stem, in the order of the numbers in their names.
+
+    Raises UserError if two have the same stem.
+    """
     found = [entry for entry in path.iterdir() if entry.suffix.lower() in suffixes and entry.name[0] != "."]
-    return {entry.stem: entry for entry in sorted(found, key=lambda entry: _natural(entry.stem))}
+    by_stem: dict[str, Path] = {}
+    for entry in sorted(found, key=lambda entry: (_natural(entry.stem), entry.name)):
+        twin = by_stem.setdefault(entry.stem, entry)
+        if twin is not entry:
+            raise UserError(f"{twin} and {entry.name} beside it are both {entry.stem}: take one of them away")
+    return by_stem
+
+
+def list_each(
+    make: Callable[[str], _Listed], names: Iterable[str], defects: list[str] | None
+) -> list[_Listed]:
+    """Make something of every name; a UserError is added to `defects` and its name left out.
+
+    Without `defects` the first one is raised.
+    """
+    made = []
+    for name in names:
+        try:
+            made.append(make(name))
+        except UserError as error:
+            if defects is None:
+                raise
+            defects.append(str(error))
+    return made
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -1,7 +1,6 @@
 """Pools: what tasks are drawn from, one entry per (sequence, object)."""
 
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Iterable
 from typing import Protocol
 
 from eosvos.data.sequence import VideoSequence
@@ -23,12 +22,7 @@ def sequence_pool(sequences: Iterable[VideoSequence]) -> list[tuple[VideoSequenc
 
     Raises UserError if there is none.
     """
-    pool = [(sequence, object_id) for sequence in sequences for object_id in sequence.object_ids]
+    pool = [(sequence, object_id) for sequence in sequences for object_id in sequence.listed_ids]
     if not pool:
         raise UserError("the training data have no annotated object: choose another dataset.train")
     return pool
-
-
-def concat(sources: Sequence[Sequence[VideoSequence]]) -> list[VideoSequence]:
-    """Join the sequences of several sources, DAVIS and YouTube-VOS for example."""
-    return list(chain.from_iterable(sources))

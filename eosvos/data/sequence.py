@@ -6,7 +6,14 @@ from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from eosvos.errors import UserError
+
 if TYPE_CHECKING:
+    from collections.abc import Set
+
+    from numpy.typing import NDArray
     from torch import Tensor
 
 IGNORE = 255
@@ -33,6 +40,13 @@ class VideoSequence(ABC):
         return len(self.frame_names)
 
     @property
+    def frame_numbers(self) -> tuple[int, ...]:
+        """Times of the frames, in frames: the numbers that are their names; indices if a name is none."""
+        if all(name.isdecimal() for name in self.frame_names):
+            return tuple(map(int, self.frame_names))
+        return tuple(range(self.num_frames))
+
+    @property
     @abstractmethod
     def annotated_frames(self) -> tuple[int, ...]:
         """Indices of the frames that have a mask, ascending."""
@@ -46,39 +60,49 @@ class VideoSequence(ABC):
         """Read the mask of frame t, uint8 [H, W] of 0, object ids and 255 (ignore); None if it has none."""
 
     @cached_property
-    def _showing(self) -> dict[int, tuple[int, ...]]:
-        """The annotated frames that show each object; reads every mask once."""
-        showing: dict[int, tuple[int, ...]] = {}
-        for t in self.annotated_frames:
-            for object_id in visible_objects(self.mask(t)):
-                showing[object_id] = (*showing.get(object_id, ()), t)
-        return showing
-
-    @cached_property
     def _first_frames(self) -> dict[int, int]:
+        """The first annotated frame of each object that a mask read so far shows."""
         return {}
 
     @cached_property
+    def _unread(self) -> list[int]:
+        """Annotated frames whose masks were not yet searched for objects, ascending."""
+        return list(self.annotated_frames)
+
+    def _search(self, wanted: Set[int] | None = None) -> dict[int, int]:
+        """First frames by object, after reading masks until all wanted objects are found (None: all masks).
+
+        No mask is read for a second time.
+        """
+        found = self._first_frames
+        while self._unread and (wanted is None or not wanted <= found.keys()):
+            for object_id in visible_objects(self.mask(self._unread[0])):
+                found.setdefault(object_id, self._unread[0])
+            del self._unread[0]
+        return found
+
+    @cached_property
     def object_ids(self) -> tuple[int, ...]:
-        """Ids of the annotated objects, ascending, without 0 and 255."""
-        return tuple(sorted(self._showing))
+        """Ids of the objects that masks show, ascending, without 0 and 255."""
+        return tuple(sorted(self._search()))
+
+    @property
+    def listed_ids(self) -> tuple[int, ...]:
+        """Ids of the objects to train on: object_ids, or those of a list, of which masks may show fewer."""
+        return self.object_ids
 
     def first_frame(self, object_id: int) -> int:
-        """Return the first annotated frame that shows the object; raises KeyError if none does."""
-        if object_id not in self._first_frames:
-            shown = (t for t in self.annotated_frames if object_id in visible_objects(self.mask(t)))
-            first = next(shown, None)
-            if first is None:
-                raise KeyError(f"no annotated frame of {self.name} shows object {object_id}")
-            self._first_frames[object_id] = first
-        return self._first_frames[object_id]
-
-    def frames_showing(self, object_id: int) -> tuple[int, ...]:
-        """Return all annotated frames that show the object (reads every mask once); empty if none does."""
-        return self._showing.get(object_id, ())
+        """Return the first annotated frame that shows the object; raises UserError if none does."""
+        first = self._search({object_id}).get(object_id)
+        if first is None:
+            raise UserError(
+                f"no mask of sequence {self.name} shows object {object_id}: "
+                "correct its masks, or leave the sequence out"
+            )
+        return first
 
 
-def visible_objects(mask: Tensor | None) -> list[int]:
+def visible_objects(mask: Tensor | NDArray[np.uint8] | None) -> list[int]:
     """Return the ids of the objects that a mask uint8 [H, W] shows, ascending; none for None."""
-    values: list[int] = [] if mask is None else mask.flatten().bincount().nonzero().flatten().tolist()
+    values: list[int] = [] if mask is None else np.bincount(np.ravel(mask)).nonzero()[0].tolist()
     return [value for value in values if value not in (0, IGNORE)]

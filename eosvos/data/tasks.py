@@ -1,6 +1,7 @@
 """Few-shot tasks: one object of one sequence, its support and its query frames (method, section 5)."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -12,6 +13,8 @@ from eosvos.data.pools import TaskPool
 from eosvos.data.sequence import IGNORE, VideoSequence
 from eosvos.errors import UserError
 from eosvos.seeding import derive_seed
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,10 @@ def _permutation(seed: int, epoch: int, length: int) -> Tensor:
 class TaskSampler:
     """Draws task `slot` of meta iteration `iteration` as a pure function of (seed, iteration, slot).
 
-    Epochs are permutations of the pool. `augment` None leaves frames as they are; `frame_window` is the
-    greatest distance, in frames, between support and query, None for any.
+    Epochs are permutations of the pool. An entry whose object no mask shows (a small one may vanish when
+    frames are reduced) gives way to the next in its epoch, with a warning when first met. `augment` None
+    leaves frames as they are; `frame_window` is the greatest distance between support and query, by
+    VideoSequence.frame_numbers, None for any.
     """
 
     def __init__(
@@ -87,12 +92,32 @@ class TaskSampler:
         self._query_frames = query_frames
         self._frame_window = frame_window
         self._seed = seed
+        self._hidden: set[int] = set()
 
     def sample(self, iteration: int, slot: int) -> Task:
-        """Draw a task; raises UserError if a file of it cannot be read or no mask shows its object."""
-        epoch, position = divmod(iteration * self.meta_batch + slot, len(self._pool))
-        entry = int(_permutation(self._seed, epoch, len(self._pool))[position])
+        """Draw a task; raises UserError if a file cannot be read or no entry of the pool shows its object."""
+        for entry in self._entries(iteration, slot):
+            try:
+                return self._task(entry, iteration, slot)
+            except _NotShownError as error:
+                self._hidden.add(entry)
+                _log.warning("another task is drawn, for %s: correct its masks, or leave it out", error)
+        raise UserError(
+            "no mask of the training data shows its object: correct the masks, "
+            "or set dataset.train.short_side to more pixels"
+        )
+
+    def _entries(self, iteration: int, slot: int) -> Iterator[int]:
+        """The entry whose turn it is, and those that take its place if they must, in order."""
+        length = len(self._pool)
+        epoch, position = divmod(iteration * self.meta_batch + slot, length)
+        order = _permutation(self._seed, epoch, length)
+        entries = (int(order[(position + step) % length]) for step in range(length))
+        return (entry for entry in entries if entry not in self._hidden)
+
+    def _task(self, entry: int, iteration: int, slot: int) -> Task:
         sequence, object_id = self._pool[entry]
+        # Made anew for every entry, so that what was tried before, and remembered or not, changes nothing.
         generator = Generator().manual_seed(derive_seed(self._seed, "task", iteration, slot))
         frames = [
             (sequence.image(t).float() / 255, mask)
@@ -119,10 +144,15 @@ class TaskSampler:
         support = _draw_frame(sequence, object_id, sequence.annotated_frames, generator)
         near = sequence.annotated_frames
         if self._frame_window is not None:
-            near = tuple(t for t in near if abs(t - support[0]) <= self._frame_window)
+            number = sequence.frame_numbers
+            near = tuple(t for t in near if abs(number[t] - number[support[0]]) <= self._frame_window)
         return [support] + [
             _draw_frame(sequence, object_id, near, generator) for _ in range(self._query_frames)
         ]
+
+
+class _NotShownError(Exception):
+    """No mask shows the object of a task."""
 
 
 def _draw_frame(
@@ -130,13 +160,11 @@ def _draw_frame(
 ) -> tuple[int, Tensor]:
     """Draw uniformly among the candidates that show the object, without reading the masks of all of them.
 
-    The first one in a random order that shows it is such a draw. Returns its index and mask uint8 [H, W].
+    The first one in a random order that shows it is such a draw. Returns its index and mask uint8 [H, W];
+    raises _NotShownError if there is none.
     """
     for i in torch.randperm(len(candidates), generator=generator).tolist():
         labels = sequence.mask(candidates[i])
         if labels is not None and bool((labels == object_id).any()):
             return candidates[i], object_mask(labels, object_id)
-    raise UserError(
-        f"no mask of sequence {sequence.name} shows its object {object_id}: "
-        "correct its masks or leave the sequence out"
-    )
+    raise _NotShownError(f"no mask of sequence {sequence.name} shows its object {object_id}")

@@ -2,14 +2,14 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from eosvos.data.checks import sound
 from eosvos.data.files import FileSequence
-from eosvos.data.layouts import choose, files, folder
+from eosvos.data.layouts import choose, files, folder, list_each
 from eosvos.data.sequence import VideoSequence
 from eosvos.errors import UserError
 from eosvos.seeding import derive_seed
@@ -22,10 +22,30 @@ class YouTubeVOSSequence(FileSequence):
 
     categories: dict[int, str]
 
-    @cached_property
-    def object_ids(self) -> tuple[int, ...]:
+    @property
+    def listed_ids(self) -> tuple[int, ...]:
         """Ids of the objects, ascending, as meta.json lists them; reads no mask."""
         return tuple(sorted(self.categories))
+
+    @cached_property
+    def object_ids(self) -> tuple[int, ...]:
+        """Those listed that a mask shows; reads masks until all are found."""
+        return tuple(sorted(self.categories.keys() & self._search(self.categories.keys()).keys()))
+
+    def id_defects(self, shown: Mapping[int, Path]) -> Iterator[str]:
+        """Say which objects of meta.json no mask shows."""
+        for object_id in sorted(self.categories.keys() - shown.keys()):
+            yield (
+                f"meta.json lists object {object_id} of sequence {self.name}, but no mask shows it: "
+                "restore its masks, or take it out of meta.json"
+            )
+
+
+class _Listed(NamedTuple):
+    """What meta.json says of a video: the category of each object, and the names of frames that show one."""
+
+    categories: dict[int, str]
+    frames: frozenset[str]
 
 
 def youtube_vos_sequences(
@@ -39,10 +59,12 @@ def youtube_vos_sequences(
 ) -> list[VideoSequence]:
     """Return the videos of YouTube-VOS below `root`, the header of each first mask and its frame checked.
 
-    split: train, valid, test or valid_all_frames. part: None for all of it, "held_out" for `held_out` videos
-    spread over the categories as all are, chosen by `seed`, or "fit" for the others. sequences: some by name.
-    short_side: pixels, see FileSequence.
-    Raises UserError for a missing folder, an unknown split or sequence, or the first defect of a file.
+    And, in train, that frame and mask exist wherever meta.json says that an object is shown.
+    split: train, valid, test or valid_all_frames. part: None for all of it; of train, "held_out" for
+    `held_out` videos spread over the categories as all are, chosen by `seed`, or "fit" for the others.
+    sequences: some by name. short_side: pixels, see FileSequence.
+    Raises UserError for a missing folder, an unknown split or sequence, a part of another split than train,
+    or the first defect of a file.
     """
     listed = list_youtube_vos(root, split, part, held_out, seed, sequences, short_side)
     return [*sound(listed, first_only=True)]
@@ -56,29 +78,40 @@ def list_youtube_vos(
     seed: int = 0,
     sequences: Sequence[str] | None = None,
     short_side: int | None = None,
+    defects: list[str] | None = None,
 ) -> list[YouTubeVOSSequence]:
-    """Do as youtube_vos_sequences, but leave images and masks unopened."""
+    """Do as youtube_vos_sequences, but open no image or mask; `defects`: takes what cannot be listed."""
     top = folder(root, _MEND)
     choose([split], [path.name for path in top.iterdir() if path.is_dir()], "split", str(top))
+    if part is not None and split != "train":
+        raise UserError(f"part={part} is a part of split train, and {split} has none: set part=null")
     videos = _read_meta(top, split)
-    chosen = _part(videos, part, held_out, seed)
+    chosen = _part({name: video.categories for name, video in videos.items()}, part, held_out, seed)
     names = choose(sequences, chosen, "sequence", f"split {split} of {top}")
-    return [_sequence(top / split, name, videos[name], short_side) for name in names]
+
+    def sequence(name: str) -> YouTubeVOSSequence:
+        # Elsewhere frames are listed that have no mask to learn from.
+        annotated = videos[name].frames if split == "train" else frozenset()
+        return _sequence(top / split, name, videos[name].categories, annotated, short_side)
+
+    return list_each(sequence, names, defects)
 
 
-def _read_meta(top: Path, split: str) -> dict[str, dict[int, str]]:
-    """Read meta.json: the category of every object of every video."""
+def _read_meta(top: Path, split: str) -> dict[str, _Listed]:
+    """Read meta.json: what it says of every video."""
     path = top / split.removesuffix("_all_frames") / "meta.json"
     try:
         videos: dict[str, Any] = json.loads(path.read_text())["videos"]
-        return {
-            name: {int(i): str(thing.get("category", "")) for i, thing in video["objects"].items()}
-            for name, video in videos.items()
-        }
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+        return {name: _listed(video["objects"]) for name, video in videos.items()}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(
             f"{path} cannot be read as a list of videos and objects ({error}): restore it"
         ) from error
+
+
+def _listed(objects: dict[str, Any]) -> _Listed:
+    categories = {int(i): str(thing.get("category", "")) for i, thing in objects.items()}
+    return _Listed(categories, frozenset(t for thing in objects.values() for t in thing.get("frames", ())))
 
 
 def _part(videos: dict[str, dict[int, str]], part: str | None, held_out: int, seed: int) -> list[str]:
@@ -107,15 +140,26 @@ def _spread(videos: dict[str, dict[int, str]], seed: int) -> list[str]:
     return sorted(videos, key=place.__getitem__)
 
 
-def _sequence(top: Path, name: str, categories: dict[int, str], short_side: int | None) -> YouTubeVOSSequence:
-    """Pair frames and masks by name; the frame of a mask is part of the video, to be reported if missing."""
+def _sequence(
+    top: Path, name: str, categories: dict[int, str], annotated: frozenset[str], short_side: int | None
+) -> YouTubeVOSSequence:
+    """Pair frames and masks by name; those that should be there but are not are noted as missing.
+
+    annotated: names of the frames that must have a mask.
+    """
     images = folder(top / "JPEGImages" / name, "restore the video or take it out of meta.json")
     annotations = folder(top / "Annotations" / name, "restore the masks or take the video out of meta.json")
-    masks = files(annotations, [".png"])
-    names = sorted(files(images).keys() | masks.keys())
+    found, masks = files(images), files(annotations, [".png"])
+    annotated |= masks.keys()
+    names = sorted(found.keys() | annotated)
     if not names:
         raise UserError(f"the folder {images} holds no frames: restore the video")
-    paths = {names.index(stem): path for stem, path in masks.items()}
-    sequence = YouTubeVOSSequence(name, [images / f"{stem}.jpg" for stem in names], paths, False, short_side)
+    frames = [found.get(stem, images / f"{stem}.jpg") for stem in names]
+    paths = {
+        t: masks.get(stem, annotations / f"{stem}.png") for t, stem in enumerate(names) if stem in annotated
+    }
+    sequence = YouTubeVOSSequence(name, frames, paths, False, short_side)
     sequence.categories = categories
+    sequence.missing = [path for path in frames if path.stem not in found]
+    sequence.missing += [path for path in paths.values() if path.stem not in masks]
     return sequence

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from eosvos.inference.propagate import THRESHOLD
+from eosvos.models.segmenter import THRESHOLD
 
 ANNOTATED = 2.0
 """Stands for the probability of an annotated pixel: above every predicted one."""

@@ -8,11 +8,8 @@ from torch import Tensor
 
 from eosvos.inference.finetune import Adapter, FinetuneConfig, first_frame_batches
 from eosvos.models.proposals import tight_boxes
-from eosvos.models.segmenter import Batch, Features, Segmenter
+from eosvos.models.segmenter import THRESHOLD, Batch, Features, Segmenter
 from eosvos.seeding import isolated_rng
-
-THRESHOLD = 0.5
-"""Probability from which a pixel belongs to the object."""
 
 
 def mask_box(mask: Tensor) -> Tensor | None:

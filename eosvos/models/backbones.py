@@ -25,6 +25,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
 PROBE_SIZE = 64
+"""Side of the image with which an encoder is tried out, pixels."""
 
 
 class TinyEncoder(nn.Module):

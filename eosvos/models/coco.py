@@ -34,8 +34,8 @@ def modern_name(name: str) -> str:
 def load_detector(detector: nn.Module, weights: str) -> None:
     """Load `weights` (none, coco, or the path of a state dict) into a Mask R-CNN where name and shape agree.
 
-    All but the classes' predictors must agree. Of a body that is deeper than the weights' (ResNet-101) none
-    is loaded: it has weights of its own. Raises UserError if the weights do not fit or cannot be had.
+    All but the classes' predictors must agree. Of coco, nothing is loaded into a deeper body (ResNet-101): it
+    has weights of its own. Raises UserError if the weights do not fit or cannot be had.
     """
     if weights == "none":
         return
@@ -45,7 +45,7 @@ def load_detector(detector: nn.Module, weights: str) -> None:
         state, source = read_state_dict(weights), f"segmenter.weights={weights}"
     state = {modern_name(name): value for name, value in state.items()}
     wanted = detector.state_dict()
-    if _is_deeper(wanted, state):
+    if weights == "coco" and _is_deeper(wanted, state):
         wanted = {name: value for name, value in wanted.items() if not name.startswith(BODY)}
     check_fit({n: value for n, value in wanted.items() if not n.startswith(PREDICTORS)}, state, source)
     fitting = {n: state[n] for n in wanted if n in state and state[n].shape == wanted[n].shape}

@@ -118,7 +118,8 @@ def object_heads(
 
     `samples`: boxes per training image, a quarter of them positive at most; `thresholds`: the score that a
     detection must exceed, and the IoU from which on NMS drops the lower score; `train_jitter`: jittered
-    copies of the true box among the training proposals.
+    copies of the true box among the training proposals. Raises UserError if the backbone's levels leave out
+    a stride.
     """
     channels = backbone.out_channels
     score_threshold, nms_threshold = thresholds
@@ -147,10 +148,17 @@ def _pooling(backbone: PyramidBackbone, side: int) -> MultiScaleRoIAlign:
     """Pool regions from all levels that are not themselves pooled, each from the one that suits its size.
 
     The levels' scales are set here: torchvision would guess them from the first image, and keep the guess.
+    It finds a region's level by counting doublings of its size, hence the UserError if a stride is left out.
     """
     names = [name for name in backbone.level_names if name != "pool"]
     pooling = MultiScaleRoIAlign(names, side, sampling_ratio=2)
     exponents = [round(log2(stride)) for stride in backbone.body_strides]
+    if exponents != list(range(exponents[0], exponents[-1] + 1)):
+        strides = ", ".join(map(str, backbone.body_strides))
+        raise UserError(
+            f"The backbone's strides {strides} leave one out, which Mask R-CNN's pooling cannot do: choose "
+            "backbone.out_indices with strides that double."
+        )
     pooling.scales = [2.0**-exponent for exponent in exponents]
     pooling.map_levels = initLevelMapper(exponents[0], exponents[-1])
     return pooling

@@ -2,7 +2,8 @@
 
 Labels have the shape of the logits and any numeric type; they lie in [0, 1], soft ones included, and 255
 marks pixels to leave out of the loss, of its averages and of its class balance. All losses are defined, with
-a graph and a finite gradient, when nothing is left to compare.
+a graph and a finite gradient, when nothing is left to compare. They are of the logits' type, but float32 for
+logits of 16 bits.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,8 @@ def lovasz_hinge(logits: Tensor, labels: Tensor) -> Tensor:
     counted pixel adds 0 to the sum but counts in the average, and without any region the loss is 0. No
     gradient flows through the order of the errors or through their weights.
     """
-    logits, labels = logits.flatten(1), labels.to(logits.dtype).flatten(1)
+    logits = _precise(logits).flatten(1)
+    labels = labels.to(logits.dtype).flatten(1)
     counted = labels != IGNORE
     errors = 1 - logits * (2 * labels - 1)
     # Ignored pixels sort behind all others, so that the Jaccard curve of the others is undisturbed.
@@ -89,8 +91,14 @@ SEMANTIC_LOSSES: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], ...]] = {
 
 def _as_groups(logits: Tensor, labels: Tensor, per_image: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Logits, labels (0 where ignored) and 1 where a pixel counts, all [groups (images or 1), P]."""
+    logits = _precise(logits)
     logits, labels = (
         x.flatten(1) if per_image else x.flatten()[None] for x in (logits, labels.to(logits.dtype))
     )
     counted = labels != IGNORE
     return logits, labels.masked_fill(~counted, 0), counted.to(logits.dtype)
+
+
+def _precise(logits: Tensor) -> Tensor:
+    """Take logits [...] of 16 bits, as autocast makes them, to float32: sums over pixels need its digits."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 Batch = tuple[Tensor, Tensor]
 """Images float [B, 3, H, W] in 0..1, masks uint8 [B, H, W] of 0, 1, 255 (ignore): what a step learns from."""
 
+THRESHOLD = 0.5
+"""Probability from which a pixel belongs to the object."""
+
 
 @dataclass(frozen=True)
 class Prediction:

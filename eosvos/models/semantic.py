@@ -14,7 +14,7 @@ from eosvos.models.backbones import PyramidBackbone
 from eosvos.models.losses import SEMANTIC_LOSSES
 from eosvos.models.norms import group_norm
 from eosvos.models.proposals import tight_boxes
-from eosvos.models.segmenter import Features, Prediction, Segmenter
+from eosvos.models.segmenter import THRESHOLD, Features, Prediction, Segmenter
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Module:
@@ -75,7 +75,7 @@ class SemanticSegmenter(Segmenter):
         `loss`: dice_bce (their sum), dice, bce or class_balanced. `channels`: of pooling and decoder.
         `rates`: dilations of the pooling on the coarsest map. `min_size` and `max_size`: pixels, to which
         the shorter side is resized, and which the longer one may have at most, before anything is computed;
-        None: as the images are. Raises UserError for an unknown loss.
+        None: as it is, and without a limit. Raises UserError for an unknown loss.
         """
         super().__init__()
         if loss not in SEMANTIC_LOSSES:
@@ -119,7 +119,7 @@ class SemanticSegmenter(Segmenter):
         """
         logits = features.maps["logits"][index : index + 1].detach()
         probability = _at_size(logits, features.size)[0, 0].sigmoid()
-        mask = probability >= 0.5
+        mask = probability >= THRESHOLD
         if not mask.any():
             return Prediction(torch.zeros_like(probability), None, float(probability.max()))
         return Prediction(probability, tight_boxes(mask[None])[0], float(probability[mask].mean()))
@@ -129,11 +129,11 @@ class SemanticSegmenter(Segmenter):
         return list(self.parameters())
 
     def _resized(self, images: Tensor) -> Tensor:
-        if self.min_size is None and self.max_size is None:
-            return images
         height, width = images.shape[-2:]
         short, long = min(height, width), max(height, width)
-        scale = min((self.min_size or torch.inf) / short, (self.max_size or torch.inf) / long)
+        scale = min(self.min_size / short if self.min_size else 1, (self.max_size or torch.inf) / long)
+        if scale == 1:
+            return images
         size = (round(height * scale), round(width * scale))
         return F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
 

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from eosvos.errors import UserError
+from eosvos.models.backbones import PROBE_SIZE
 from eosvos.models.weights import check_fit, efficientnet_lite0_state, is_path, read_state_dict, unknown_name
 
 # timm warns of a file's classification head, for which an encoder has no use.
 logging.getLogger("timm.models").setLevel(logging.ERROR)
 
 FINEST_STRIDE = 4
-PROBE_SIZE = 64
 
 
 class TimmEncoder(nn.Module):

@@ -4,11 +4,9 @@ import difflib
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from urllib.parse import urlparse
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
@@ -26,9 +24,10 @@ def fetch_weights(weights: WeightsEnum) -> dict[str, Tensor]:
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(weights.url).path).name
     try:
         return dict(weights.get_state_dict(progress=False, check_hash=True, map_location="cpu"))
-    except (OSError, RuntimeError) as error:
+    except Exception as error:  # Of a damaged file, unpickling raises nearly anything.
+        reason = f"{type(error).__name__}: {error}"
         raise UserError(
-            f"The weights {weights} could not be loaded ({error}): put {weights.url} at {path}."
+            f"The weights {weights} could not be loaded ({reason}): put {weights.url} at {path}."
         ) from error
 
 
@@ -40,12 +39,16 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise UserError(
-            f"The weights file {path} does not exist; give an existing file, or none or imagenet."
+            f"The weights file {path} does not exist; give an existing file, none, or a name (imagenet for a "
+            "backbone, coco for a segmenter)."
         )
     try:
         state = _load(path)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, UnpicklingError, SafetensorError) as error:
-        raise UserError(f"The weights file {path} cannot be read: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # Nearly anything; not its text, which may advise to run the file's code.
+        raise UserError(
+            f"The weights file {path} cannot be read ({type(error).__name__}): give a state dict that torch "
+            "or safetensors saved."
+        ) from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not any(isinstance(value, Tensor) for value in state.values()):

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eosvos.data.augment import AugmentConfig, augment_frame, augment_task
+from eosvos.errors import UserError
 
 STILL = AugmentConfig(
     flip=0, rotation=0, scale_min=1, scale_max=1, brightness=0, contrast=0, saturation=0, hue=0
@@ -141,8 +142,9 @@ def test_the_global_generator_is_left_alone():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"flip": 2}, {"rotation": -1}, {"scale_min": 0}, {"scale_min": 2}, {"hue": 0.6}]
+    ("key", "value"),
+    [("flip", 2), ("rotation", -1), ("scale_min", 0), ("scale_min", 2), ("contrast", -0.1), ("hue", 0.6)],
 )
-def test_impossible_settings_are_refused(wrong):
-    with pytest.raises(ValueError, match=r"hue|scale"):
-        AugmentConfig(**wrong)
+def test_impossible_settings_are_refused(key, value):
+    with pytest.raises(UserError, match=rf"^dataset\.augment\.{key}={value} must be"):
+        AugmentConfig(**{key: value})

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from eosvos.data.__main__ import main
@@ -24,7 +26,7 @@ def test_every_defect_is_listed_also_what_headers_do_not_show(davis, labels, cap
             "cat/00002.png is 31x24",
             "cat/00003.png is a colour image",
             "dog/00002.jpg is missing",
-            "no mask of sequence dog",
+            "the first mask of sequence dog",
             "2 sequences, 8 frames, 5 masks: 5 defects",
         ],
         strict=True,
@@ -38,7 +40,63 @@ def test_a_missing_first_frame_is_one_defect(davis, capsys):
     assert ": 1 defect\n" in capsys.readouterr().out
 
 
-def test_what_cannot_be_listed_is_one_sentence(capsys):
+def test_objects_that_only_later_masks_show_are_listed(davis, labels, capsys):
+    for t in (2, 3):
+        davis.mask(f"Annotations/480p/cat/{t:05d}.png", labels(7))
+    assert main(["check", str(davis.root), "--layout", "davis2017"]) == 1
+    first, summary = capsys.readouterr().out.splitlines()
+    assert "cat/00002.png shows object 7, but the first mask" in first
+    assert summary.endswith(": 1 defect")
+
+
+def test_what_cannot_be_listed_is_reported_with_all_else(davis, labels, capsys):
+    (davis.root / "Annotations/480p/dog/00000.png").unlink()
+    (davis.root / "Annotations/480p/dog").rmdir()
+    frame = davis.root / "JPEGImages/480p/cat/00001.jpg"
+    frame.write_bytes(frame.read_bytes()[:-200])
+    assert main(["check", str(davis.root), "--layout", "davis2017"]) == 1
+    first, second, summary = capsys.readouterr().out.splitlines()
+    assert "Annotations/480p/dog does not exist" in first
+    assert "cat/00001.jpg cannot be read" in second
+    assert summary == "1 sequences, 4 frames, 4 masks: 2 defects"
+
+
+def test_a_broken_first_mask_of_one_folder_does_not_hide_another(disk, labels, capsys):
+    for name in ("a", "b"):
+        disk.frame(f"frames/{name}/0.jpg")
+        mask = disk.mask(f"masks/{name}/0.png", labels(255), "L")
+    mask.write_bytes(mask.read_bytes()[:40])
+    disk.mask("masks/a/0.png", labels(1, size=(24, 31)))
+    assert main(["check", str(disk.root / "frames"), "--layout", "folder"]) == 1
+    first, second, _ = capsys.readouterr().out.splitlines()
+    assert "b/0.png cannot be read" in first
+    assert "a/0.png is 31x24" in second
+
+
+def test_what_meta_lists_but_nothing_shows(disk, labels, capsys):
+    for t in ("00000", "00005"):
+        disk.frame(f"train/JPEGImages/zoo/{t}.jpg")
+    disk.mask("train/Annotations/zoo/00000.png", labels(1))
+    mask = disk.mask("train/Annotations/zoo/00005.png", labels(1))
+    frames = {"frames": ["00000", "00005", "00010"]}
+    meta = {"videos": {"zoo": {"objects": {"1": frames, "2": frames}}}}
+    disk.text("train/meta.json", json.dumps(meta))
+    check = ["check", str(disk.root), "--layout", "youtube_vos"]
+    assert main(check) == 1
+    assert [line.split(":")[0].split("zoo/")[-1] for line in capsys.readouterr().out.splitlines()[:-1]] == [
+        "00010.jpg is missing",
+        "00010.png is missing",
+    ]
+    del frames["frames"][-1]
+    disk.text("train/meta.json", json.dumps(meta))
+    assert main(check) == 1
+    assert "meta.json lists object 2 of sequence zoo, but no mask" in capsys.readouterr().out
+    mask.write_bytes(mask.read_bytes()[:40])
+    assert main(check) == 1
+    assert "lists object" not in capsys.readouterr().out
+
+
+def test_nothing_to_list_is_one_sentence(capsys):
     assert main(["check", "nowhere", "--layout", "youtube_vos"]) == 2
     assert "nowhere does not exist" in capsys.readouterr().err
 

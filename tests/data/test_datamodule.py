@@ -200,6 +200,17 @@ def test_lightning_resumes_in_the_middle(tmp_path):
 
 
 def test_padding_reaches_the_validation_step_as_none(tmp_path):
-    data = module(meta_batch=1)
-    data.val = [*data.val, None]
-    assert fit(tmp_path, Recorder(), data).validated[-1] is None
+    class Second(VOSDataModule):
+        def _place(self):
+            return 1, 2
+
+    data = Second(
+        SyntheticPool([32, 40], num_frames=2),
+        val=synthetic_sequences("dev", 3, [32, 40], 2),
+        test=[],
+        iterations=2,
+        meta_batch=2,
+    )
+    recorder = fit(tmp_path, Recorder(), data)
+    assert recorder.seen == [[(0, 1)], [(1, 1)]]
+    assert recorder.validated == ["synthetic-0000001", None]

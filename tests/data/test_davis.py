@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from eosvos.data.davis import davis_sequences, list_davis
@@ -13,7 +14,7 @@ def test_2017_lists_ids_and_ignored_pixels(davis):
     assert cat.object_ids == (1, 2)
     assert cat.annotated_frames == (0, 1, 2, 3)
     assert cat.mask(2).unique().tolist() == [0, 1, 2, 255]
-    assert (cat.first_frame(2), cat.frames_showing(2)) == (0, (0, 1, 2, 3))
+    assert cat.first_frame(2) == 0
 
 
 def test_test_dev_has_the_first_mask_only(davis):
@@ -86,14 +87,43 @@ def test_masks_that_misfit_or_hold_colours_or_no_object_are_named(davis, labels)
     with pytest.raises(UserError, match=r"cat/00003\.png is a colour image"):
         davis_sequences(davis.root, "2017", split="train")
     davis.mask("Annotations/480p/dog/00000.png", labels(0))
-    with pytest.raises(UserError, match="no mask of sequence dog shows an object"):
+    first = r"the first mask of sequence dog shows no object \(0 .*: correct .*dog/00000\.png"
+    with pytest.raises(UserError, match=first):
         davis_sequences(davis.root, "2017", split="test-dev")
 
 
+@pytest.mark.parametrize("year", ["2016", "2017"])
+def test_a_first_mask_that_shows_no_object_is_named_whatever_later_ones_show(davis, labels, year):
+    davis.mask("Annotations/480p/cat/00000.png", labels(0))
+    with pytest.raises(UserError, match=r"first mask of sequence cat shows no object.*cat/00000\.png"):
+        davis_sequences(davis.root, year, sequences=["cat"])
+
+
+def test_an_object_that_vanishes_from_the_first_mask_when_reduced_starts_later(davis):
+    dot, box = np.zeros((2, 24, 32), np.uint8)
+    dot[5, 5], box[8:16, 8:16] = 1, 1
+    for t in range(4):
+        davis.mask(f"Annotations/480p/cat/{t:05d}.png", box if t > 1 else dot)
+    (cat,) = davis_sequences(davis.root, "2016", sequences=["cat"], short_side=6)
+    assert (cat.object_ids, cat.first_frame(1)) == ((1,), 2)
+
+
 def test_listing_opens_no_file(davis):
-    for path in davis.root.rglob("*.jpg"):
+    for path in [*davis.root.rglob("*.jpg"), *davis.root.rglob("*.png")]:
         path.write_bytes(b"")
-    assert len(list_davis(davis.root, "2017")) == 2
+    assert [s.num_frames for s in list_davis(davis.root, "2017")] == [4, 4]
+
+
+def test_the_check_at_the_start_decodes_one_mask_a_sequence_and_no_frame(davis):
+    for path in davis.root.rglob("*.jpg"):
+        path.write_bytes(path.read_bytes()[:-20])
+    for path in davis.root.rglob("cat/0000[123].png"):
+        path.write_bytes(path.read_bytes()[:-40])
+    cat, _ = davis_sequences(davis.root, "2017")
+    with pytest.raises(UserError, match="cannot be read"):
+        cat.image(0)
+    with pytest.raises(UserError, match="cannot be read"):
+        cat.mask(1)
 
 
 def test_real_davis(shared):

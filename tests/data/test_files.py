@@ -38,9 +38,14 @@ def test_merged_masks_are_object_1_wherever_they_are_not_black(disk, labels, mod
     np.testing.assert_array_equal(read_labels(path, merge=True), labels(1) + labels(1, at=(8, 20)))
 
 
-def test_colours_are_no_ids(disk, labels):
-    with pytest.raises(UserError, match=r"m\.png is a colour image"):
-        read_labels(disk.mask("m.png", labels(1), "RGB"))
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("RGB", "colour"), ("LA", "grey and alpha"), ("I;16", "16-bit grey")]
+)
+def test_masks_of_other_kinds_hold_no_ids_and_are_called_what_they_are(disk, labels, mode, kind):
+    path = disk.mask("m.png", labels(1), mode)
+    assert Image.open(path).mode == mode
+    with pytest.raises(UserError, match=rf"m\.png is a {kind} image, but .* palette or 8-bit grey"):
+        read_labels(path)
 
 
 def test_short_side_reduces_frames_and_masks_alike_but_never_enlarges(disk, labels):

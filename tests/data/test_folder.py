@@ -45,6 +45,31 @@ def test_a_grey_mask_with_ids_keeps_them(video, labels):
     np.testing.assert_array_equal(sequence.mask(0), mask)
 
 
+@pytest.mark.parametrize("softness", [2, 17])
+def test_smooth_edges_are_no_ids(video, labels, softness):
+    soft = labels(255).astype(int)
+    soft[7, 8:16] = np.linspace(0, 255, softness + 2)[1:-1].astype(int)[np.arange(8) % softness]
+    video.mask("masks/1.png", soft, "L")
+    with pytest.raises(UserError, match=r"masks/1\.png holds white and .* threshold it .* palette PNG"):
+        open_folder(video)
+
+
+def test_a_palette_mask_may_use_any_ids(video, labels):
+    many = np.arange(24 * 32).reshape(24, 32) % 256
+    assert len(open_folder(video, masks=video.mask("first.png", many))[0].object_ids) == 254
+
+
+def test_a_single_mask_must_be_png(video, labels):
+    with pytest.raises(UserError, match=r"first\.jpg is no PNG file"):
+        open_folder(video, masks=video.mask("first.jpg", labels(255), "L"))
+
+
+def test_two_files_of_one_frame_are_named(video, labels):
+    video.mask("frames/2.png", labels(1))
+    with pytest.raises(UserError, match=r"frames/2\.jpg and 2\.png beside it"):
+        open_folder(video)
+
+
 def test_masks_can_be_chosen_by_frame(video):
     assert open_folder(video, annotated=["1"])[0].object_ids == (1,)
     with pytest.raises(UserError, match=r"mask for frame '11'.*did you mean"):
@@ -73,8 +98,8 @@ def test_masks_without_a_frame_empty_folders_and_empty_masks(video, disk, labels
         open_folder(video, images=disk.root / "empty")
     with pytest.raises(UserError, match="has no mask: add one"):
         open_folder(video, masks=disk.root / "empty")
-    with pytest.raises(UserError, match="shows an object"):
-        open_folder(video, masks=disk.mask("black.png", labels(0)))
+    with pytest.raises(UserError, match=r"no mask .* shows an object \(0 is .* 255 is ignored\): correct"):
+        open_folder(video, masks=disk.mask("white.png", labels(255)))
     (disk.root / "videos" / "clip").mkdir(parents=True)
     with pytest.raises(UserError, match="clip holds no frames"):
         open_folder(video, images=disk.root / "videos")

@@ -3,7 +3,7 @@ import pickle
 import pytest
 import torch
 
-from eosvos.data.pools import concat, sequence_pool
+from eosvos.data.pools import sequence_pool
 from eosvos.data.sequence import VideoSequence, visible_objects
 from eosvos.errors import UserError
 
@@ -41,9 +41,6 @@ def test_objects_and_their_frames_follow_from_the_masks():
     assert sequence.num_frames == 5
     assert sequence.object_ids == (3, 7)
     assert (sequence.first_frame(3), sequence.first_frame(7)) == (2, 0)
-    assert sequence.frames_showing(3) == (2, 3)
-    assert sequence.frames_showing(7) == (0, 3)
-    assert sequence.frames_showing(4) == ()
 
 
 def test_first_frame_stops_reading_where_the_object_appears_and_remembers_it():
@@ -54,13 +51,22 @@ def test_first_frame_stops_reading_where_the_object_appears_and_remembers_it():
 
 def test_masks_are_read_once_for_all_questions():
     sequence = a_sequence()
-    _ = sequence.object_ids, sequence.frames_showing(3), sequence.frames_showing(7)
+    assert (sequence.first_frame(7), sequence.object_ids, sequence.first_frame(3)) == (0, (3, 7), 2)
     assert sequence.reads == 4
 
 
 def test_first_frame_of_an_object_that_is_never_shown():
-    with pytest.raises(KeyError, match="object 5"):
+    with pytest.raises(UserError, match="no mask of sequence masks shows object 5"):
         a_sequence().first_frame(5)
+
+
+def test_frames_are_numbered_by_their_names_if_all_are_numbers():
+    sequence = a_sequence()
+    assert sequence.frame_numbers == (0, 1, 2, 3, 4)
+    sequence.frame_names = ("00000", "00005", "00010", "00015", "00030")
+    assert sequence.frame_numbers == (0, 5, 10, 15, 30)
+    sequence.frame_names = ("0", "5", "10", "15", "last")
+    assert sequence.frame_numbers == (0, 1, 2, 3, 4)
 
 
 def test_sequences_can_be_pickled_with_what_they_know():
@@ -75,7 +81,7 @@ def test_visible_objects_leaves_out_background_and_ignored_pixels():
 
 def test_a_pool_has_one_entry_for_every_object():
     first, second = a_sequence(), Masks([[[1, 0, 0]]], "other")
-    pool = sequence_pool(concat([[first], [second]]))
+    pool = sequence_pool([first, second])
     assert [(sequence.name, i) for sequence, i in pool] == [("masks", 3), ("masks", 7), ("other", 1)]
 
 

@@ -16,9 +16,9 @@ from eosvos.errors import UserError
 class Numbered(VideoSequence):
     """Every pixel of frame t has value t; object 1 is in the frames of `shown`."""
 
-    def __init__(self, name="numbered", length=10, shown=range(10), annotated=None):
+    def __init__(self, name="numbered", length=10, shown=range(10), annotated=None, step=1):
         self.name, self.shown = name, set(shown)
-        self.frame_names = tuple(f"{t:05d}" for t in range(length))
+        self.frame_names = tuple(f"{t * step:05d}" for t in range(length))
         self.annotated = tuple(range(length) if annotated is None else annotated)
 
     @property
@@ -108,17 +108,38 @@ def test_support_and_query_are_uniform_among_the_frames_that_show_the_object_and
 
 
 def test_the_window_bounds_the_distance_of_queries_from_the_support():
-    sampler = TaskSampler([(Numbered(length=30, shown=range(30)), 1)], 1, query_frames=3, frame_window=2)
-    distances = Counter()
-    for i in range(100):
-        task = sampler.sample(i, 0)
-        distances.update(t - times(task.support_images)[0] for t in times(task.query_images))
-    assert set(distances) == {-2, -1, 0, 1, 2}
+    assert distances(Numbered(length=30, shown=range(30)), window=2) == {-2, -1, 0, 1, 2}
 
 
-def test_an_object_that_no_mask_shows_is_named():
-    sampler = TaskSampler([(Numbered("ghost", shown=[]), 1)], 1)
-    with pytest.raises(UserError, match="no mask of sequence ghost shows its object 1"):
+def test_the_window_counts_frames_by_their_numbers():
+    every_fifth = Numbered(length=30, shown=range(30), step=5)
+    assert distances(every_fifth, window=5) == {-1, 0, 1}
+    assert distances(every_fifth, window=4) == {0}
+
+
+def distances(sequence, window):
+    sampler = TaskSampler([(sequence, 1)], 1, query_frames=3, frame_window=window)
+    tasks = [sampler.sample(i, 0) for i in range(60)]
+    return {t - times(task.support_images)[0] for task in tasks for t in times(task.query_images)}
+
+
+def test_an_object_that_no_mask_shows_gives_way_to_another_with_one_warning(caplog):
+    def sampler():
+        ghosts = [(Numbered(f"ghost{i}", shown=[]), 1) for i in range(2)]
+        return TaskSampler([*ghosts, *((Numbered(f"s{i}"), 1) for i in range(3))], 1, seed=4)
+
+    long_running = sampler()
+    tasks = [long_running.sample(i, 0) for i in range(15)]
+    assert {task.sequence for task in tasks} == {"s0", "s1", "s2"}
+    assert sorted(record.getMessage().split(":")[0] for record in caplog.records) == [
+        f"another task is drawn, for no mask of sequence ghost{i} shows its object 1" for i in range(2)
+    ]
+    assert all(same(parts(task), parts(sampler().sample(i, 0))) for i, task in enumerate(tasks))
+
+
+def test_a_pool_without_a_visible_object_is_refused():
+    sampler = TaskSampler([(Numbered(f"ghost{i}", shown=[]), 1) for i in range(3)], 1)
+    with pytest.raises(UserError, match=r"no mask of the training data.*dataset\.train\.short_side"):
         sampler.sample(0, 0)
 
 

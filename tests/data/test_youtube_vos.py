@@ -3,7 +3,8 @@ from collections import Counter
 
 import pytest
 
-from eosvos.data.youtube_vos import youtube_vos_sequences
+from eosvos.data.pools import sequence_pool
+from eosvos.data.youtube_vos import list_youtube_vos, youtube_vos_sequences
 from eosvos.errors import UserError
 
 
@@ -14,7 +15,8 @@ def write(disk, labels, split, objects_of, frames=("00000", "00005")):
             disk.frame(f"{split}/JPEGImages/{name}/{frame}.jpg")
         for frame, object_id in zip(frames, objects, strict=False):
             disk.mask(f"{split}/Annotations/{name}/{frame}.png", labels(object_id))
-        things = {str(i): {"category": category, "frames": list(frames)} for i, category in objects.items()}
+        shown = [*frames[: len(objects)]]
+        things = {str(i): {"category": category, "frames": shown} for i, category in objects.items()}
         videos[name] = {"objects": things}
     disk.text(f"{split}/meta.json", json.dumps({"videos": videos}))
 
@@ -31,6 +33,48 @@ def test_objects_and_categories_come_from_meta(disk, labels):
     (zoo,) = youtube_vos_sequences(disk.root)
     assert (zoo.object_ids, zoo.categories) == ((2, 7), {2: "ape", 7: "elephant"})
     assert (zoo.frame_names, zoo.first_frame(7)) == (("00000", "00005"), 1)
+
+
+def test_objects_that_no_mask_shows_are_left_out_but_listed_without_reading(disk, labels):
+    write(disk, labels, "train", {"zoo": {2: "ape", 7: "elephant"}})
+    mask = disk.mask("train/Annotations/zoo/00005.png", labels(2))
+    (zoo,) = youtube_vos_sequences(disk.root)
+    assert zoo.object_ids == (2,)
+    with pytest.raises(UserError, match="no mask of sequence zoo shows object 7"):
+        zoo.first_frame(7)
+    mask.write_bytes(b"")
+    (zoo,) = youtube_vos_sequences(disk.root)
+    assert [i for _, i in sequence_pool([zoo])] == [2, 7]
+
+
+def test_objects_that_vanish_when_reduced_are_left_out(disk, labels):
+    write(disk, labels, "train", {"zoo": {2: "ape", 7: "elephant"}})
+    dot = labels(0)
+    dot[5, 5] = 7
+    disk.mask("train/Annotations/zoo/00005.png", dot)
+    (zoo,) = youtube_vos_sequences(disk.root, short_side=6)
+    assert zoo.object_ids == (2,)
+
+
+@pytest.mark.parametrize("file", ["JPEGImages/zoo/00010.jpg", "Annotations/zoo/00010.png"])
+def test_a_frame_or_mask_that_meta_names_must_exist(disk, labels, file):
+    write(disk, labels, "train", {"zoo": {1: "ape", 2: "ape", 3: "ape"}}, ("00000", "00005", "00010"))
+    assert len(youtube_vos_sequences(disk.root)) == 1
+    (disk.root / "train" / file).unlink()
+    with pytest.raises(UserError, match=f"{file} is missing"):
+        youtube_vos_sequences(disk.root)
+
+
+def test_listing_opens_no_image(train):
+    for path in [*train.root.rglob("*.jpg"), *train.root.rglob("*.png")]:
+        path.write_bytes(b"")
+    assert len(list_youtube_vos(train.root)) == 24
+
+
+def test_only_train_has_parts(disk, labels):
+    write(disk, labels, "valid", {"zoo": {1: "ape"}, "sea": {1: "fish"}})
+    with pytest.raises(UserError, match=r"part=held_out .* valid has none: set part=null"):
+        youtube_vos_sequences(disk.root, "valid", part="held_out", held_out=1)
 
 
 def test_valid_has_masks_only_where_objects_appear(disk, labels):

@@ -51,7 +51,7 @@ def test_the_dataset(documented, tmp_path):
     for t in range(3):
         Image.fromarray(np.full((20, 30, 3), 80 * t, np.uint8)).save(videos / f"frame_{t:05d}.jpg")
     cfg = composed(documented, "dataset=mine", f"dataset.root={tmp_path / 'videos'}", "trainer=cpu")
-    (sequence,) = prepare(cfg).test
+    (sequence,) = prepare(cfg, training=False).test
     assert (sequence.name, sequence.size, sequence.num_frames) == ("cat", (20, 30), 3)
     assert sequence.object_ids == (3,)
     assert sequence.first_frame(3) == 0

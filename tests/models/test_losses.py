@@ -134,6 +134,20 @@ def test_semantic_losses_have_first_and_second_derivatives(name):
     assert gradgradcheck(lambda x: SEMANTIC_LOSSES[name](x, labels), logits)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("loss", [lovasz_hinge, *SEMANTIC_LOSSES.values()])
+def test_logits_of_16_bits_cost_no_more_than_their_own_digits(loss, dtype):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 56, 56, generator=generator).to(dtype)
+    labels = torch.rand(2, 56, 56, generator=generator)
+    labels[0, :9] = 255
+    given = [logits.clone().requires_grad_(), logits.float().requires_grad_()]
+    losses = [loss(x, labels) for x in given]
+    rough, exact = (torch.autograd.grad(*pair)[0].float() for pair in zip(losses, given, strict=True))
+    assert losses[0] == losses[1]
+    assert (rough - exact).norm() < 0.005 * exact.norm()
+
+
 def test_sums_and_closed_forms():
     logits, labels = torch.zeros(2, 1, 2, 2), torch.tensor([1, 0, 0, 0] * 2).reshape(2, 1, 2, 2)
     assert bce(logits, labels).item() == pytest.approx(np.log(2))

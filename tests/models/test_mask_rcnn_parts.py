@@ -11,11 +11,12 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from eosvos.models.backbones import tiny_backbone
+from eosvos.errors import UserError
+from eosvos.models.backbones import PyramidBackbone, TinyEncoder, tiny_backbone
 from eosvos.models.detector_parts import BoxBranch, MaskBranch, object_heads
 from eosvos.models.losses import lovasz_hinge
 from eosvos.models.proposals import PriorProposals, jittered, tight_boxes
-from eosvos.models.roi_heads import _mask_labels
+from eosvos.models.roi_heads import ObjectHeads, _mask_labels
 from eosvos.models.variants import Anchors, Transform
 from eosvos.seeding import isolated_rng
 
@@ -152,20 +153,31 @@ def test_transform_without_a_size_only_normalises_and_pads() -> None:
     torch.testing.assert_close(batch.tensors[0, :, :50, :70], (image - 0.5) / 0.25)
 
 
-def test_pooling_does_not_guess_its_scales_from_the_first_image() -> None:
-    heads = object_heads(
-        tiny_backbone(fpn_channels=8),
+def small_heads(backbone: PyramidBackbone) -> ObjectHeads:
+    return object_heads(
+        backbone,
         BoxBranch(3, 16, 1.0, norm=False),
         MaskBranch(4, 8, 1, lovasz_hinge, norm=False),
         samples=8,
         thresholds=(0.5, 0.5),
         train_jitter=0,
     )
+
+
+def test_pooling_does_not_guess_its_scales_from_the_first_image() -> None:
+    heads = small_heads(tiny_backbone(fpn_channels=8))
     # 66 pixels, padded to 96: a guess of the coarsest level's scale from the image's own size is 1 / 8.
     maps = {str(i): torch.zeros(1, 8, 96 // s, 96 // s) for i, s in enumerate((4, 8, 16))}
     for pool in (heads.box_roi_pool, heads.mask_roi_pool):
         pool(maps, [torch.tensor([[0.0, 0.0, 40.0, 40.0]])], [(66, 66)])
         assert pool.scales == [1 / 4, 1 / 8, 1 / 16]
+
+
+def test_levels_that_leave_out_a_stride_are_refused() -> None:
+    """A region of the level that is left out, or above, would be pooled from none, to zeros."""
+    backbone = PyramidBackbone(TinyEncoder(4, levels=3), (4, 8, 16), (4, 16, 32), fpn_channels=8)
+    with pytest.raises(UserError, match=r"strides 4, 16, 32 .*choose backbone\.out_indices"):
+        small_heads(backbone)
 
 
 def test_mask_labels_are_soft_and_leave_out_what_touches_ignored_pixels() -> None:
@@ -177,7 +189,6 @@ def test_mask_labels_are_soft_and_leave_out_what_touches_ignored_pixels() -> Non
     plain = _mask_labels([{"masks": masks[:1]}], [box], logits)[0]
     assert plain.min() == 0
     assert plain.max() == 1
-    assert ((plain >= 0) & (plain <= 1)).all()
     left_out = _mask_labels([{"masks": masks}], [box], logits)[0]
     ignored = left_out == 255
     assert ignored[2:3].all()

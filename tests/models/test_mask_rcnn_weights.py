@@ -100,6 +100,15 @@ def test_file_that_does_not_fit_names_its_first_keys(tmp_path: Path) -> None:
         small(path)
 
 
+def test_file_without_a_part_of_the_body_is_refused(tmp_path: Path) -> None:
+    """The backbone's own weights are not read beside a file's, so that the rest would stay random."""
+    state = small().state_dict()
+    kept = {name: value for name, value in state.items() if not name.startswith("backbone.body.blocks.2")}
+    torch.save(kept, tmp_path / "shallow.pth")
+    with pytest.raises(UserError, match=r"shallow\.pth.*backbone\.body\.blocks\.2\.\S+ is missing"):
+        small(str(tmp_path / "shallow.pth"))
+
+
 def test_missing_file_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"absent\.pth"):
         small(str(tmp_path / "absent.pth"))

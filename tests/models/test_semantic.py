@@ -125,6 +125,7 @@ def test_min_and_max_size_bound_what_is_computed_not_what_is_returned():
         ({"min_size": 32}, 8, 12),
         ({"min_size": 32, "max_size": 24}, 4, 6),
         ({"max_size": 48}, 8, 12),
+        ({"max_size": 192}, 16, 24),
         ({"min_size": 128}, 32, 48),
     ):
         segmenter = make(**options)
@@ -211,6 +212,7 @@ def test_works_on_a_pretrained_kind_of_backbone_without_touching_its_statistics(
     backbone = timm_backbone("mobilenetv3_small_050", weights="none", fpn_channels=8)
     segmenter = SemanticSegmenter(backbone, channels=8)
     before = [buffer.clone() for buffer in segmenter.buffers()]
+    assert before
     images, masks = example(64, 64)
     sum(segmenter.losses(images, masks).values()).backward()
     assert all(a.equal(b) for a, b in zip(before, segmenter.buffers(), strict=True))

@@ -55,12 +55,16 @@ def test_timm_model_from_a_file(tmp_path):
 
 def test_missing_unreadable_and_wrong_files_are_named(tmp_path):
     (tmp_path / "text.pth").write_text("no weights")
+    (tmp_path / "empty.pth").touch()
+    (tmp_path / "byte.pth").write_bytes(b"\x80")
     torch.save([1, 2], tmp_path / "list.pth")
     (tmp_path / "broken.safetensors").write_bytes(b"\x00" * 20)
     torch.save(torch.nn.Linear(1, 1), tmp_path / "code.pth")
     for name, reason in {
-        "none.pth": "does not exist",
+        "none.pth": r"does not exist.*none.*imagenet for a backbone, coco for a segmenter",
         "text.pth": "cannot be read",
+        "empty.pth": "cannot be read",
+        "byte.pth": "cannot be read",
         "list.pth": "holds no tensors",
         "broken.safetensors": "cannot be read",
         "code.pth": "cannot be read",
@@ -86,6 +90,16 @@ def test_failed_download_names_the_file_to_put_where(tmp_path, monkeypatch):
         torchvision_resnet("resnet18", weights="imagenet")
     torch.save({"conv1.weight": torch.ones(1)}, expected)
     assert list(fetch_weights(ResNet18_Weights.IMAGENET1K_V1)) == ["conv1.weight"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80", b"<!DOCTYPE html>", b"PK\x03\x04 cut off"])
+def test_damaged_download_names_the_file_to_put_where(tmp_path, monkeypatch, content):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    path = tmp_path / "checkpoints" / "resnet18-f37072fd.pth"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f"Error.*put https://.*resnet18-f37072fd.pth at {path}"):
+        fetch_weights(ResNet18_Weights.IMAGENET1K_V1)
 
 
 def test_failed_timm_download_is_a_user_error(monkeypatch):

@@ -46,13 +46,31 @@ def test_networks(compose, segmenter, backbone):
     assert any(p.requires_grad for p in built.head_parameters())
 
 
-def test_weights_of_the_whole_network_spare_those_of_the_backbone(monkeypatch):
+@pytest.mark.parametrize(
+    ("segmenter", "name", "read"),
+    [
+        ({"weights": "coco"}, "resnet50", "none"),
+        ({"weights": "coco"}, "resnet101", "imagenet"),
+        ({"weights": "none"}, "resnet50", "imagenet"),
+        ({"weights": "detector.pth"}, "resnet50", "none"),
+        ({"weights": "detector.pth"}, "resnet101", "none"),
+        ({}, "resnet50", "imagenet"),
+    ],
+)
+def test_weights_of_the_whole_network_spare_those_of_the_backbone(monkeypatch, segmenter, name, read):
     asked = []
     monkeypatch.setattr("eosvos.run.networks.build", lambda node, **_: asked.append(dict(node)))
-    build_segmenter({"weights": "coco"}, {"name": "resnet50", "weights": "imagenet"})
-    build_segmenter({"weights": "coco"}, {"name": "resnet101", "weights": "imagenet"})
-    build_segmenter({"weights": "none"}, {"name": "resnet50", "weights": "imagenet"})
-    assert [node["weights"] for node in asked if "name" in node] == ["none", "imagenet", "imagenet"]
+    build_segmenter(segmenter, {"name": name, "weights": "imagenet"})
+    assert asked == [{"name": name, "weights": read}, segmenter]
+
+
+def test_file_for_the_whole_network_on_a_backbone_without_weights(compose, tmp_path):
+    model = model_config(compose("segmenter=tiny_mask_rcnn", "backbone=tiny"))
+    state = build_segmenter(model["segmenter"], model["backbone"]).state_dict()
+    torch.save(state, tmp_path / "detector.pth")
+    from_file = {**model["segmenter"], "weights": str(tmp_path / "detector.pth")}
+    found = build_segmenter(from_file, model["backbone"]).state_dict()
+    assert all(torch.equal(found[name], value) for name, value in state.items())
 
 
 def test_seed_decides_the_initial_weights(compose, small):
@@ -116,7 +134,8 @@ def youtube_vos_folder(root, mask):
 def video_folder(root, mask):
     for t in range(3):
         picture(root / f"images/{t:05d}.jpg")
-    picture(root / "masks/00000.png", mask)
+    for t in range(2):
+        picture(root / f"masks/{t:05d}.png", mask)
     return [f"dataset.images={root / 'images'}", f"dataset.masks={root / 'masks'}"]
 
 

@@ -10,8 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from eosvos.meta.learning_rates import RateConfig
 from eosvos.meta.outer import GroupConfig, OuterConfig
+from eosvos.run.checks import query_weights
 from eosvos.run.help import GROUPS, options
-from eosvos.run.networks import finetune_config, outer_config, query_weights
+from eosvos.run.networks import finetune_config, outer_config
 
 # The public surface: dashboards, sweeps and scripts depend on these keys. Add to it; take nothing away.
 KEYS = {
