@@ -6,10 +6,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.roi_heads import RoIHeads, project_masks_on_boxes
 
 from eosvos.models.losses import IGNORE
 from eosvos.models.proposals import jittered
+from eosvos.models.variants import PreciseBoxCoder
 
 Targets = list[dict[str, Tensor]]
 Sizes = list[tuple[int, int]]
@@ -22,6 +24,8 @@ class ObjectHeads(RoIHeads):
     the region to ignore.
     """
 
+    box_coder: BoxCoder
+
     def __init__(
         self,
         *args: Any,
@@ -32,6 +36,7 @@ class ObjectHeads(RoIHeads):
     ) -> None:
         """Take torchvision's arguments, smooth L1's beta, and a loss of logits and labels [N, M, M]."""
         super().__init__(*args, **kwargs)
+        self.box_coder = PreciseBoxCoder(self.box_coder.weights)
         self.box_beta = box_beta
         self.mask_loss = mask_loss
         self.train_jitter = train_jitter

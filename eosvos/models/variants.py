@@ -1,4 +1,8 @@
-"""Where the torchvision that the published results were made with differs from today's (method section 1)."""
+"""Where the torchvision that the published results were made with differs from today's (method section 1).
+
+And where boxes would lose their digits: under autocast torchvision takes them to 16 bits, of which bfloat16
+leaves steps of 4 pixels from 512 on.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork
@@ -87,13 +92,28 @@ class Anchors(AnchorGenerator):
         strides = [[height / rows, width / columns] for rows, columns in grids]
         return [torch.cat(self.grid_anchors(grids, strides))] * len(image_list.image_sizes)
 
+    def set_cell_anchors(self, dtype: torch.dtype, device: torch.device) -> None:
+        """Take the anchors to a device, and to a type of 32 bits at least: they would stay rounded."""
+        super().set_cell_anchors(torch.promote_types(dtype, torch.float32), device)
+
+
+class PreciseBoxCoder(BoxCoder):
+    """Moves boxes in their own type, whatever the type of the predicted moves."""
+
+    def decode_single(self, rel_codes: Tensor, boxes: Tensor) -> Tensor:
+        """Return the `boxes` [N, 4] as moved by `rel_codes` [N, 4 C]: [N, 4 C]."""
+        return super().decode_single(rel_codes.to(boxes.dtype), boxes)
+
 
 class ProposalNetwork(RegionProposalNetwork):
     """A region proposal network with a choice of box loss: smooth L1 from `box_beta` on (0: L1)."""
 
+    box_coder: BoxCoder
+
     def __init__(self, *args: Any, box_beta: float, **kwargs: Any) -> None:
         """Take torchvision's arguments, and the beta of the box loss."""
         super().__init__(*args, **kwargs)
+        self.box_coder = PreciseBoxCoder(self.box_coder.weights)
         self.box_beta = box_beta
 
     def compute_loss(

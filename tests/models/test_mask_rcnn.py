@@ -346,3 +346,21 @@ def test_head_norm_makes_the_heads_blind_to_the_scale_of_their_input():
     normed, plain = tiny(head_norm=True).roi_heads.box_head, tiny().roi_heads.box_head
     torch.testing.assert_close(normed(1e3 * pooled), normed(1e4 * pooled), rtol=1e-2, atol=1e-2)
     assert plain(1e4 * pooled).norm() > 9 * plain(1e3 * pooled).norm()
+
+
+def test_boxes_keep_their_digits_under_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny()
+    anchors = [anchor.clone() for anchor in model.rpn.anchor_generator.cell_anchors]
+    masks = torch.zeros(1, 96, 480, dtype=torch.uint8)
+    masks[:, 31:67, 301:343] = 1  # Of odd numbers from 256 on, bfloat16 knows none.
+    coder, seen = model.roi_heads.box_coder, []
+    encode = coder.encode
+    monkeypatch.setattr(coder, "encode", lambda true, others: seen.extend(true) or encode(true, others))
+    with torch.autocast("cpu", dtype=torch.bfloat16), isolated_rng("autocast"):
+        losses = model.losses(torch.rand(1, 3, 96, 480), masks)
+        proposals = model.features(torch.rand(1, 3, 96, 480)).proposals[0]
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    assert (seen[0] == torch.tensor([301.0, 31.0, 343.0, 67.0])).all(1).any()
+    assert proposals.dtype == torch.float32
+    after = model.rpn.anchor_generator.cell_anchors
+    assert all(torch.equal(old, new) for old, new in zip(anchors, after, strict=True))
