@@ -160,8 +160,7 @@ class MetaLearner(nn.Module):
         truncate_every: cut the chain of steps after every so many; query losses after a cut reach the rates
         alone.
         """
-        adapted: list[Tensor] = []
-        directions: list[Tensor] = []
+        directions: list[tuple[Tensor, Tensor]] = []
         query_losses: list[Tensor] = []
         support_losses: list[Tensor] = []
         for step, (inner, weight) in enumerate(
@@ -170,15 +169,14 @@ class MetaLearner(nn.Module):
             support_losses.append(inner.loss)
             if weight:
                 loss = weight * torch.stack([total_loss(inner.segmenter, *batch) for batch in query]).sum()
-                for weights, direction in _gradient_at(inner.segmenter, loss):
-                    adapted.append(weights)
-                    directions.append(direction)
+                directions += _gradient_at(inner.segmenter, loss)
                 query_losses.append(loss.detach())
             if truncate_every and step % truncate_every == 0:
                 _cut(inner.segmenter)
         # All query gradients go back through the chain of inner steps together, once.
         parameters = self.meta_parameters()
-        taken = torch.autograd.grad(adapted, parameters, directions, allow_unused=True)
+        adapted, along = zip(*directions, strict=True)
+        taken = torch.autograd.grad(adapted, parameters, along, allow_unused=True)
         gradients = [
             torch.zeros_like(p) if gradient is None else gradient
             for p, gradient in zip(parameters, taken, strict=True)

@@ -16,7 +16,14 @@ from eosvos.errors import UserError
 from eosvos.inference.finetune import FinetuneConfig
 from eosvos.meta.learner import MetaLearner
 from eosvos.run.instantiate import check_trusted
-from eosvos.run.networks import build_learner, finetune_config, model_config, plain, without_weights
+from eosvos.run.networks import (
+    build_learner,
+    finetune_config,
+    model_config,
+    plain,
+    plain_without,
+    without_weights,
+)
 
 KEY = "eosvos"
 # Beside it, for what it names is never built.
@@ -44,9 +51,9 @@ class LoadedCheckpoint:
 
 def run_settings(cfg: DictConfig) -> dict[str, Any]:
     """What fixes the steps of a training run beside its model, but its length and where its data lie."""
-    train = {key: value for key, value in plain(cfg.dataset.train).items() if key != "root"}
+    train = plain_without(cfg.dataset.train, "root")
     drawing = {key: plain(cfg.dataset[key]) for key in ("augment", "query_frames", "frame_window")}
-    parent = {key: value for key, value in plain(cfg.parent).items() if key != "steps"}
+    parent = plain_without(cfg.parent, "steps")
     return {
         "seed": cfg.seed,
         "dataset": {"train": train, **drawing},

@@ -21,7 +21,7 @@ from eosvos.meta.learner import MetaLearner
 from eosvos.run.checkpoint import LoadedCheckpoint, digest_of, load_checkpoint, run_settings
 from eosvos.run.checks import FREE, Videos, check_agreement, overridden, prepare
 from eosvos.run.instantiate import build
-from eosvos.run.networks import build_learner, device_for, finetune_config, model_config, plain
+from eosvos.run.networks import build_learner, device_for, finetune_config, model_config, plain_without
 from eosvos.run.record import record_run
 from eosvos.run.report import Comparison, compare
 from eosvos.run.stages import LAST, meta_training, parent_training
@@ -200,12 +200,11 @@ def results_folder(cfg: DictConfig, checkpoint: str | None, overwrite: bool = Fa
     holds the results of something else, unless they may be overwritten (or cfg.overwrite says so).
     """
     # Results stay the same where the data move, and however many frames are looked at together.
-    data, finetune = plain(cfg.dataset.test), plain(cfg.finetune)
     manifest = {
         "checkpoint": checkpoint,
         "model": model_config(cfg),
-        "data": {key: value for key, value in data.items() if key != "root"},
-        "finetune": {key: value for key, value in finetune.items() if key != "lookahead"},
+        "data": plain_without(cfg.dataset.test, "root"),
+        "finetune": plain_without(cfg.finetune, "lookahead"),
         "seed": cfg.seed,
     }
     root = Path(cfg.results or Path(cfg.output) / "results")
