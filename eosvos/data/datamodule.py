@@ -63,14 +63,14 @@ class TaskLoader:
         """Return the number of meta iterations, with those already done."""
         return self._iterations
 
-    def __iter__(self) -> Iterator[list[Task]]:
-        """Yield the tasks of each iteration; raises UserError where a file cannot be read."""
+    def __iter__(self) -> Iterator[list[Task] | UserError]:
+        """Yield the tasks of each iteration, or the error where a file cannot be read.
+
+        Raised here, it would leave the other processes waiting for this one.
+        """
         _single_threaded_cv2()
         iterations = range(self._start(), self._iterations)
-        for tasks in self._loader(self._draws, sampler=iterations, batch_size=None):
-            if isinstance(tasks, UserError):
-                raise tasks
-            yield tasks
+        yield from self._loader(self._draws, sampler=iterations, batch_size=None)
 
 
 class SequenceShare:

@@ -16,7 +16,8 @@ from eosvos.data.sequence import VideoSequence
 from eosvos.data.tasks import Task
 from eosvos.errors import UserError
 from eosvos.meta.learner import MetaGradient, MetaLearner
-from eosvos.meta.outer import OuterConfig, all_reduce_sum, build_optimizer, build_schedule, clip_groups
+from eosvos.meta.outer import OuterConfig, build_optimizer, build_schedule, clip_groups
+from eosvos.processes import all_reduce_sum
 from eosvos.seeding import isolated_rng
 
 _log = logging.getLogger(__name__)

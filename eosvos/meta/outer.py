@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Adam, Optimizer, RAdam
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -78,15 +78,3 @@ def clip_groups(optimizer: Optimizer, clip: float | None) -> None:
     for of_rates in (False, True):
         groups = [group["params"] for group in moving if (group["name"] == "rates") == of_rates]
         torch.nn.utils.clip_grad_norm_([p for parameters in groups for p in parameters], clip)
-
-
-def all_reduce_sum(values: list[Tensor]) -> list[Tensor]:
-    """The sums of tensors [...], of any shapes, over all processes, in one collective; with one process the
-    tensors themselves.
-    """
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return values
-    flat = torch.cat([value.reshape(-1) for value in values])
-    torch.distributed.all_reduce(flat)
-    pieces = flat.split([value.numel() for value in values])
-    return [piece.view_as(value) for piece, value in zip(pieces, values, strict=True)]

@@ -5,9 +5,11 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from eosvos.errors import UserError
+from eosvos.run.command_line import overridden, run_mode
 from eosvos.run.instantiate import build
 from eosvos.run.messages import suggest
 
@@ -120,14 +122,6 @@ def check_agreement(cfg: DictConfig, loaded: DictConfig) -> None:
             )
 
 
-def overridden() -> list[str]:
-    """The keys and groups that are set on the command line, if there is one."""
-    from hydra.core.hydra_config import HydraConfig
-
-    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    return [override.lstrip("+~").partition("=")[0] for override in overrides]
-
-
 def _processes(cfg: DictConfig) -> Iterator[str]:
     devices = cfg.trainer.devices
     if cfg.meta.batch % devices:
@@ -140,19 +134,11 @@ def _processes(cfg: DictConfig) -> Iterator[str]:
             f"parent.batch={cfg.parent.batch} cannot be shared evenly among trainer.devices={devices} "
             f"processes: set parent.batch to a multiple of {devices}"
         )
-    if devices > 1 and multirun():
+    if devices > 1 and run_mode() == RunMode.MULTIRUN:
         yield (
             f"-m cannot be combined with trainer.devices={devices}: the other processes re-run the command "
             "line and would start the sweep again; start one run a setting, or set trainer.devices=1"
         )
-
-
-def multirun() -> bool:
-    """Whether this run is one of a sweep (-m)."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def _learning(cfg: DictConfig) -> Iterator[str]:

@@ -1,8 +1,11 @@
 """What evaluate.py does: segment every test video, write masks and tables, print J and F."""
 
+from itertools import count
+
 from omegaconf import DictConfig
 
 from eosvos.evaluation.report import ReportRow, report_table, sequence_table, write_report
+from eosvos.evaluation.results import SequenceRecord
 from eosvos.inference.predictor import Predictor
 from eosvos.run.checks import Videos, prepare
 from eosvos.run.networks import build_learner, device_for, finetune_config, model_config
@@ -21,14 +24,16 @@ def evaluate(cfg: DictConfig, videos: Videos | None = None) -> ReportRow:
     cfg, loaded = with_checkpoint(cfg)
     record_run(cfg)
     learner = loaded.learner if loaded else build_learner(model_config(cfg), cfg.seed)
-    folder = results_folder(cfg, loaded.digest if loaded else None)
+    folder = results_folder(cfg, loaded.digest if loaded else None, cfg.overwrite)
     finetune = finetune_config(cfg.finetune)
     predictor = Predictor(learner.to(device_for(cfg.trainer.accelerator)), finetune, seed=cfg.seed)
     console = wide_console()
-    records = []
-    for record in fill_folder(folder, predictor, videos.test):
-        records.append(record)
-        console.print(f"{len(records)} of {len(videos.test)}: {record.sequence}", highlight=False)
+    number = count(1)
+
+    def tell(record: SequenceRecord) -> None:
+        console.print(f"{next(number)} of {len(videos.test)}: {record.sequence}", highlight=False)
+
+    records = fill_folder(folder, predictor, videos.test, tell=tell)
     online = ", online adaptation" if finetune.online else ""
     row = ReportRow(f"{finetune.steps} steps{online}", tuple(records))
     write_report(cfg.output, [row])

@@ -147,7 +147,11 @@ class Config:
 
 
 def register() -> None:
-    """Make the schema known to Hydra: `config` for the whole, `schema/<name>` for what a `_target_` takes."""
+    """Make the schema known to Hydra: `config` for the whole, `schema/<name>` for what a `_target_` takes.
+
+    And the functions that config files call.
+    """
+    from eosvos.run.command_line import devices_for
     from eosvos.run.components import COMPONENTS
     from eosvos.run.help import options_table
 
@@ -156,3 +160,4 @@ def register() -> None:
     for name, component in COMPONENTS.items():
         store.store(group="schema", name=name, node=component)
     OmegaConf.register_new_resolver("options", options_table, replace=True)
+    OmegaConf.register_new_resolver("devices_for", devices_for, replace=True)

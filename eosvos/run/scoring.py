@@ -1,6 +1,6 @@
 """Segmenting videos and keeping the score: the same in validation, in the report and in evaluate.py."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from eosvos.data.sequence import VideoSequence
@@ -11,6 +11,7 @@ from eosvos.evaluation.results import ResultsFolder, SequenceRecord
 from eosvos.inference.finetune import FinetuneConfig
 from eosvos.inference.predictor import Predictor
 from eosvos.meta.learner import MetaLearner
+from eosvos.processes import is_main, take_turns
 
 
 def score_sequence(
@@ -46,31 +47,40 @@ def score_sequence(
 
 
 def score_row(
-    name: str, learner: MetaLearner, finetune: FinetuneConfig, sequences: Iterable[VideoSequence], seed: int
+    name: str, learner: MetaLearner, finetune: FinetuneConfig, sequences: Sequence[VideoSequence], seed: int
 ) -> ReportRow:
-    """A row of the report: every sequence segmented by the learner."""
+    """A row of the report: every sequence segmented by the learner, in one of the processes."""
     predictor = Predictor(learner, finetune, seed=seed)
-    return ReportRow(name, tuple(score_sequence(predictor, sequence) for sequence in sequences))
+    return ReportRow(name, tuple(take_turns(sequences, lambda video: score_sequence(predictor, video))))
 
 
 def fill_folder(
-    folder: ResultsFolder, predictor: Predictor, sequences: Iterable[VideoSequence], strips: int | None = None
-) -> Iterator[SequenceRecord]:
+    folder: ResultsFolder,
+    predictor: Predictor,
+    sequences: Sequence[VideoSequence],
+    strips: int | None = None,
+    tell: Callable[[SequenceRecord], None] = lambda record: None,
+) -> list[SequenceRecord]:
     """Segment the sequences that are not yet finished in a results folder; then write its tables.
 
-    strips: how many sequences get an overlay strip beside their masks; None: all. Yields the record
-    of every sequence, in order.
+    Processes share the work. strips: how many sequences get an overlay strip beside their masks; None: all.
+    tell: is called with each record as it is there. Returns the record of every sequence, in order.
     """
-    records = []
-    for i, sequence in enumerate(sequences):
+
+    def record_of(number: int) -> SequenceRecord:
+        sequence = sequences[number]
         record = folder.finished(sequence.name)
         if record is None:
-            wanted = strips is None or i < strips
+            wanted = strips is None or number < strips
             strip = folder.overlay_path(sequence.name) if wanted else None
             record = score_sequence(predictor, sequence, folder, strip)
-        records.append(record)
-        yield record
-    folder.write_tables(records)
+        tell(record)
+        return record
+
+    records = take_turns(range(len(sequences)), record_of)
+    if is_main():
+        folder.write_tables(records)
+    return records
 
 
 class Validation:

@@ -1,6 +1,8 @@
 """The stages of a training run, each on a Lightning Trainer of its own."""
 
 import signal
+import sys
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_only
 
 from eosvos.data.augment import AugmentConfig
@@ -17,6 +20,7 @@ from eosvos.evaluation.results import write_whole
 from eosvos.meta.learner import MetaLearner
 from eosvos.meta.module import MetaModule
 from eosvos.meta.parent import ParentModule
+from eosvos.processes import gathered, is_main
 from eosvos.run.checkpoint import StoreRun
 from eosvos.run.checks import Videos, query_weights
 from eosvos.run.networks import finetune_config, outer_config, plain
@@ -24,21 +28,20 @@ from eosvos.run.scoring import Validation
 
 BEST = "best.ckpt"
 LAST = {"parent": "parent-last.ckpt", "meta": "last.ckpt"}
-# Parent training leaves the rates alone, which DDP has to be told; meta-training adds up gradients itself.
-STRATEGY = {"parent": "ddp_find_unused_parameters_true", "meta": "ddp"}
+# How long processes wait for one another: some have longer videos to segment than others.
+PATIENCE = timedelta(days=1)
 
 
 class Interruption(Callback):
-    """Ctrl-C and SIGTERM end training after the iteration in progress, with a checkpoint.
+    """Ends training with a checkpoint, between two iterations, when one of the processes cannot go on.
 
-    A second one ends it at once.
-
-    Any error leaves a checkpoint too, where a single process trains.
+    That is after Ctrl-C and SIGTERM (a second one ends it at once), and where a UserError comes in place of a
+    batch. Any other error leaves a checkpoint, too, where a single process trains.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.received = False
+        self.reason: str | None = None
         self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -48,14 +51,16 @@ class Interruption(Callback):
         }
 
     def _take(self, number: int, frame: FrameType | None) -> None:
-        if self.received:
+        if self.reason:
             raise KeyboardInterrupt
-        self.received = True
+        self.reason = "stopped by a signal"
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Stop between two iterations, when a validation that was due is done."""
+        if isinstance(batch, UserError):
+            self.reason = str(batch)
         self._stop(trainer)
 
     def on_exception(
@@ -64,7 +69,7 @@ class Interruption(Callback):
         """Leave a checkpoint, unless the other processes would have to help."""
         self._release()
         # A second signal may come in the middle of a step, but not while validating.
-        if trainer.world_size == 1 and (trainer.validating or not self.received):
+        if trainer.world_size == 1 and (trainer.validating or not self.reason):
             trainer.save_checkpoint(self.path)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -73,12 +78,14 @@ class Interruption(Callback):
         self._release()
 
     def _stop(self, trainer: pl.Trainer) -> None:
-        """Save and raise UserError if any process has had a signal."""
-        if trainer.strategy.reduce_boolean_decision(self.received, all=False):
-            self.received = True
+        """Save and end if any process has a reason to; the main one raises UserError, for all of them."""
+        if trainer.strategy.reduce_boolean_decision(self.reason is not None, all=False):
+            self.reason = next(filter(None, gathered(self.reason)))
             trainer.save_checkpoint(self.path)
+            if not is_main():
+                sys.exit()
             raise UserError(
-                f"stopped by a signal; go on with the same command and checkpoint={self.path} resume=true"
+                f"{self.reason}; go on with the same command and checkpoint={self.path} resume=true"
             )
 
     def _release(self) -> None:
@@ -137,6 +144,14 @@ def data_module(cfg: DictConfig, videos: Videos, iterations: int, batch: int) ->
     )
 
 
+def strategy(stage: str) -> DDPStrategy:
+    """How several processes train.
+
+    Parent training leaves the rates alone, which DDP has to be told; meta-training adds up gradients itself.
+    """
+    return DDPStrategy(find_unused_parameters=stage == "parent", timeout=PATIENCE)
+
+
 def make_trainer(cfg: DictConfig, stage: str, loggers: list[Any], iterations: int) -> pl.Trainer:
     """A Trainer for one stage; leaves checkpoints/{last,best}.ckpt, parent training parent-last.ckpt."""
     every = max(1, min(cfg.val_every, iterations))
@@ -157,7 +172,7 @@ def make_trainer(cfg: DictConfig, stage: str, loggers: list[Any], iterations: in
     return pl.Trainer(
         accelerator=cfg.trainer.accelerator,
         devices=cfg.trainer.devices,
-        strategy=STRATEGY[stage] if cfg.trainer.devices > 1 else "auto",
+        strategy=strategy(stage) if cfg.trainer.devices > 1 else "auto",
         precision=cfg.trainer.precision,
         max_epochs=1,
         val_check_interval=every,

@@ -18,8 +18,10 @@ from eosvos.errors import UserError
 from eosvos.evaluation.report import ReportRow, report_table, write_report
 from eosvos.evaluation.results import ResultsFolder, differences, write_whole
 from eosvos.meta.learner import MetaLearner
+from eosvos.processes import cores, is_main, main_first
 from eosvos.run.checkpoint import LoadedCheckpoint, digest_of, load_checkpoint, run_settings
-from eosvos.run.checks import FREE, Videos, check_agreement, overridden, prepare
+from eosvos.run.checks import FREE, Videos, check_agreement, prepare
+from eosvos.run.command_line import overridden
 from eosvos.run.instantiate import build
 from eosvos.run.networks import build_learner, device_for, finetune_config, model_config, plain_without
 from eosvos.run.record import record_run
@@ -67,8 +69,7 @@ def train(cfg: DictConfig, videos: Videos | None = None) -> TrainResult:
     videos = videos or prepare(cfg)
     set_up(cfg)
     cfg, loaded = with_checkpoint(cfg)
-    main = is_main_process()
-    if main:
+    if is_main():
         record_run(cfg)
         keep_log(Path(cfg.output))
     learner = loaded.learner if loaded else build_learner(model_config(cfg), cfg.seed)
@@ -80,15 +81,10 @@ def train(cfg: DictConfig, videos: Videos | None = None) -> TrainResult:
     before = starting_point(cfg, learner, resumed=stage == "meta")
     if cfg.iterations:
         meta_training(cfg, videos, learner, loggers, resume.get("meta"))
-    rows = report(cfg, videos, before, learner if cfg.iterations else None) if main else []
-    if main:
+    rows = report(cfg, videos, before, learner if cfg.iterations else None)
+    if is_main():
         close(loggers)
     return TrainResult(learner, before, rows)
-
-
-def is_main_process() -> bool:
-    """Whether this is the process that the user started; Lightning starts the others with a number."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def keep_log(output: Path) -> None:
@@ -114,7 +110,7 @@ def set_up(cfg: DictConfig) -> None:
         raise UserError(
             f"trainer.devices={cfg.trainer.devices} GPUs, but there are {found}: choose trainer=cpu or fewer"
         )
-    threads = cfg.threads or max(1, len(os.sched_getaffinity(0)) // cfg.trainer.devices)
+    threads = cfg.threads or max(1, cores() // cfg.trainer.devices)
     # Lightning and the workers look at the variables.
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENCV_FOR_THREADS_NUM"] = str(threads)
     torch.set_num_threads(threads)
@@ -163,7 +159,7 @@ def starting_point(cfg: DictConfig, learner: MetaLearner, resumed: bool) -> Meta
         if not there.is_file():
             return None
         before.load_state_dict(torch.load(there, map_location="cpu", weights_only=True))
-    if is_main_process():
+    if is_main():
         content = io.BytesIO()
         torch.save(before.state_dict(), content)
         write_whole(path, content.getvalue())
@@ -173,31 +169,38 @@ def starting_point(cfg: DictConfig, learner: MetaLearner, resumed: bool) -> Meta
 def report(
     cfg: DictConfig, videos: Videos, before: MetaLearner | None, after: MetaLearner | None
 ) -> list[ReportRow]:
-    """Compare before and after on the test videos, print the table, and write it into the run's folder."""
+    """Compare before and after on the test videos, print the table, and write it into the run's folder.
+
+    All processes work on it.
+    """
     device = device_for(cfg.trainer.accelerator)
     last = Path(cfg.output) / "checkpoints" / LAST["meta"]
+    with main_first():
+        overwrite = is_main() and (cfg.overwrite or cfg.results is None)
+        folder = results_folder(cfg, digest_of(last), overwrite) if after else None
     comparison = Comparison(
         test=videos.test,
         tuning=tuning_videos(videos.train, cfg.report.tuning_videos),
         finetune=finetune_config(cfg.finetune),
         rates=cfg.report.rates,
         seed=cfg.seed,
-        folder=results_folder(cfg, digest_of(last), overwrite=cfg.results is None) if after else None,
+        folder=folder,
         strips=cfg.report.strips,
         start="before (parent training)" if cfg.parent.steps else "before",
     )
     rows = compare(before and before.to(device), after and after.to(device), comparison)
-    title = f"{len(videos.test)} videos of dataset.test"
-    wide_console().print(report_table(rows, title=title), f"Checkpoints, logs and masks: {cfg.output}")
-    write_report(cfg.output, rows)
+    if is_main():
+        title = f"{len(videos.test)} videos of dataset.test"
+        wide_console().print(report_table(rows, title=title), f"Checkpoints, logs and masks: {cfg.output}")
+        write_report(cfg.output, rows)
     return rows
 
 
-def results_folder(cfg: DictConfig, checkpoint: str | None, overwrite: bool = False) -> ResultsFolder:
+def results_folder(cfg: DictConfig, checkpoint: str | None, overwrite: bool) -> ResultsFolder:
     """The folder for masks and tables of the test videos.
 
     checkpoint: the digest of the file that the network comes from, if any. Raises UserError if the folder
-    holds the results of something else, unless they may be overwritten (or cfg.overwrite says so).
+    holds the results of something else, unless these may be deleted.
     """
     # Results stay the same where the data move, and however many frames are looked at together.
     manifest = {
@@ -208,7 +211,7 @@ def results_folder(cfg: DictConfig, checkpoint: str | None, overwrite: bool = Fa
         "seed": cfg.seed,
     }
     root = Path(cfg.results or Path(cfg.output) / "results")
-    return ResultsFolder(root, split_name(cfg.dataset.test), manifest, overwrite or cfg.overwrite)
+    return ResultsFolder(root, split_name(cfg.dataset.test), manifest, overwrite)
 
 
 def split_name(test: DictConfig) -> str:

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from PIL import Image
 
 from eosvos.run.checkpoint import read_checkpoint
 from eosvos.run.schema import register
@@ -116,6 +118,45 @@ def test_two_processes_learn_what_one_learns(trained, tmp_path):
     assert len(scores[0]) == len(scores[1]) == 2
     # The second is of weights that differ by a little, and so do pixels.
     assert scores[0][0] == pytest.approx(scores[1][0], abs=1e-3)
+
+
+def test_two_processes_report_what_one_does(trained, tmp_path):
+    run, _ = trained
+    settings = ("parent.steps=1", "logger=csv", "trainer.progress=false", f"output={tmp_path}")
+    last = f"checkpoint={run / 'checkpoints' / 'last.ckpt'}"
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        result = train(compose("train", overrides=[*SMALL, *settings, last, "resume=true"]))
+    shared = json.loads((run / "report.json").read_text())
+    assert [row["name"] for row in shared] == [row.name for row in result.rows]
+    for mine, theirs in zip(result.rows, shared, strict=True):
+        assert [record.sequence for record in mine.records] == [r["sequence"] for r in theirs["records"]]
+        assert mine.figures()["J&F"] == theirs["J&F"]
+    # Each video's masks come from one process, the tables from the main one.
+    assert len(list((run / "results").glob("synthetic-*/*.png"))) == 2 * 3
+    assert (run / "results" / "global_results-test.csv").exists()
+
+
+def test_a_file_that_one_of_two_processes_cannot_read_ends_both_with_a_checkpoint(tmp_path):
+    noise = np.random.default_rng(0)
+    mask = np.zeros((48, 48), np.uint8)
+    mask[10:30, 10:30] = 1
+    for folder in ("frames", "masks"):
+        (tmp_path / folder).mkdir()
+    for t in range(40):
+        Image.fromarray(noise.integers(0, 255, (48, 48, 3), np.uint8)).save(tmp_path / f"frames/{t:02d}.png")
+        Image.fromarray(mask).save(tmp_path / f"masks/{t:02d}.png")
+    # Its header is in order, so that it is found when it is decoded: by the process that draws it first.
+    whole = (tmp_path / "frames/07.png").read_bytes()
+    (tmp_path / "frames/07.png").write_bytes(whole[: len(whole) // 2])
+    choices = ("dataset=folder", "segmenter=semantic", "backbone=tiny", "meta=tiny", "schedule=minutes")
+    settings = ("dataset.images=frames", "dataset.masks=masks", "trainer=cpu", "trainer.devices=2")
+    sizes = ("meta.batch=2", "meta.inner_steps=1", "backbone.width=8", "trainer.progress=false")
+    done = command(tmp_path, "train.py", *choices, *settings, *sizes, "iterations=1000", "val_every=1000")
+    assert done.returncode == 2, done.stderr
+    (said,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert "frames/07.png cannot be read" in said
+    last = Path(said.partition("checkpoint=")[2].split()[0])
+    assert 0 < read_checkpoint(last)["iteration"] < 1000
 
 
 def movement(checkpoints):

@@ -1,0 +1,30 @@
+"""What Hydra knows of the command line; where code has composed the configuration, there is none."""
+
+import os
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
+from eosvos.processes import cores
+
+
+def overridden() -> list[str]:
+    """The keys and groups that are set on the command line."""
+    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return [override.lstrip("+~").partition("=")[0] for override in overrides]
+
+
+def run_mode() -> RunMode | None:
+    """Whether the command line asks for one run or for a sweep (-m); None without a command line."""
+    return HydraConfig.get().mode if HydraConfig.initialized() else None
+
+
+def devices_for(*batches: int) -> int:
+    """How many processes the CPU is good for: the most, up to its cores, that share all batches evenly.
+
+    One where others cannot be started by re-running the command line: in a sweep, without a command line, and
+    in a job of SLURM, which starts processes itself.
+    """
+    if run_mode() != RunMode.RUN or "SLURM_JOB_ID" in os.environ:
+        return 1
+    return max(n for n in range(1, cores() + 1) if not any(batch % n for batch in batches))
