@@ -113,18 +113,19 @@ def object_heads(
     samples: int,
     thresholds: tuple[float, float],
     train_jitter: int,
+    sampling_ratio: int,
 ) -> ObjectHeads:
     """Build the second stage.
 
     `samples`: boxes per training image, a quarter of them positive at most; `thresholds`: the score that a
     detection must exceed, and the IoU from which on NMS drops the lower score; `train_jitter`: jittered
-    copies of the true box among the training proposals. Raises UserError if the backbone's levels leave out
-    a stride.
+    copies of the true box among the training proposals; `sampling_ratio`: points a side in each cell of a
+    pooled region. Raises UserError if the backbone's levels leave out a stride.
     """
     channels = backbone.out_channels
     score_threshold, nms_threshold = thresholds
     return ObjectHeads(
-        _pooling(backbone, box.roi),
+        _pooling(backbone, box.roi, sampling_ratio),
         box.head(channels),
         FastRCNNPredictor(box.features, CLASSES),
         fg_iou_thresh=0.5,
@@ -135,7 +136,7 @@ def object_heads(
         score_thresh=score_threshold,
         nms_thresh=nms_threshold,
         detections_per_img=MAX_DETECTIONS,
-        mask_roi_pool=_pooling(backbone, mask.roi),
+        mask_roi_pool=_pooling(backbone, mask.roi, sampling_ratio),
         mask_head=mask.head(channels),
         mask_predictor=MaskRCNNPredictor(mask.channels, mask.channels, CLASSES),
         box_beta=box.beta,
@@ -144,14 +145,16 @@ def object_heads(
     )
 
 
-def _pooling(backbone: PyramidBackbone, side: int) -> MultiScaleRoIAlign:
+def _pooling(backbone: PyramidBackbone, side: int, sampling_ratio: int) -> MultiScaleRoIAlign:
     """Pool regions from all levels that are not themselves pooled, each from the one that suits its size.
+
+    Each of the `side` x `side` cells is the mean of `sampling_ratio` x `sampling_ratio` points.
 
     The levels' scales are set here: torchvision would guess them from the first image, and keep the guess.
     It finds a region's level by counting doublings of its size, hence the UserError if a stride is left out.
     """
     names = [name for name in backbone.level_names if name != "pool"]
-    pooling = MultiScaleRoIAlign(names, side, sampling_ratio=2)
+    pooling = MultiScaleRoIAlign(names, side, sampling_ratio)
     exponents = [round(log2(stride)) for stride in backbone.body_strides]
     if exponents != list(range(exponents[0], exponents[-1] + 1)):
         strides = ", ".join(map(str, backbone.body_strides))

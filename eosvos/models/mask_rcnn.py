@@ -58,6 +58,7 @@ class MaskRCNN(GeneralizedRCNN, Segmenter):
         box_roi: int = 7,
         box_features: int = 1024,
         mask_roi: int = 28,
+        sampling_ratio: int = 2,
         mask_channels: int = 256,
         mask_layers: int = 4,
         mask_loss: str = "lovasz",
@@ -74,9 +75,9 @@ class MaskRCNN(GeneralizedRCNN, Segmenter):
         Sizes of images and anchors are in pixels of the resized image; `min_size` None keeps the image as
         it is. `weights`: none, coco (where name and shape agree; the rest is random) or the path of such a
         file. `rpn_proposals_*`: kept per level before, and in total after NMS. `select`: the detection with
-        the best score, or score + 0.5 * IoU with the prior. `head_norm`: norms between the layers of the
-        heads, for networks that start from random weights. Raises UserError for a value that is not among
-        the choices.
+        the best score, or score + 0.5 * IoU with the prior. `sampling_ratio`: points a side in each cell of
+        a pooled region. `head_norm`: norms between the layers of the heads, for networks that start from
+        random weights. Raises UserError for a value that is not among the choices.
         """
         _check_choices(variant, mask_loss, proposals, select)
         differ = VARIANTS[variant]
@@ -86,7 +87,7 @@ class MaskRCNN(GeneralizedRCNN, Segmenter):
         box = BoxBranch(box_roi, box_features, differ.box_beta, head_norm)
         mask = MaskBranch(mask_roi, mask_channels, mask_layers, MASK_LOSSES[mask_loss], head_norm)
         thresholds = (score_threshold, nms_threshold)
-        heads = object_heads(backbone, box, mask, roi_samples, thresholds, train_jitter)
+        heads = object_heads(backbone, box, mask, roi_samples, thresholds, train_jitter, sampling_ratio)
         mean, std = backbone.image_mean, backbone.image_std
         transform = Transform(min_size, max_size, mean, std, differ.draw_size)
         super().__init__(backbone, rpn, heads, transform)

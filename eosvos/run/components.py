@@ -211,6 +211,7 @@ class MaskRcnn(Target):
     box_roi: int = within(low=1)
     box_features: int = within(low=1)
     mask_roi: int = within(low=1)
+    sampling_ratio: int = within(low=1)
     mask_channels: int = within(low=1)
     mask_layers: int = within(low=1)
     mask_loss: str = one_of("lovasz", "bce")

@@ -153,7 +153,7 @@ def test_transform_without_a_size_only_normalises_and_pads() -> None:
     torch.testing.assert_close(batch.tensors[0, :, :50, :70], (image - 0.5) / 0.25)
 
 
-def small_heads(backbone: PyramidBackbone) -> ObjectHeads:
+def small_heads(backbone: PyramidBackbone, sampling_ratio: int = 2) -> ObjectHeads:
     return object_heads(
         backbone,
         BoxBranch(3, 16, 1.0, norm=False),
@@ -161,6 +161,7 @@ def small_heads(backbone: PyramidBackbone) -> ObjectHeads:
         samples=8,
         thresholds=(0.5, 0.5),
         train_jitter=0,
+        sampling_ratio=sampling_ratio,
     )
 
 
@@ -171,6 +172,19 @@ def test_pooling_does_not_guess_its_scales_from_the_first_image() -> None:
     for pool in (heads.box_roi_pool, heads.mask_roi_pool):
         pool(maps, [torch.tensor([[0.0, 0.0, 40.0, 40.0]])], [(66, 66)])
         assert pool.scales == [1 / 4, 1 / 8, 1 / 16]
+
+
+@pytest.mark.parametrize("ratio", [1, 2, 3])
+def test_a_cell_is_the_mean_of_its_points(ratio: int) -> None:
+    heads = small_heads(tiny_backbone(fpn_channels=8), ratio)
+    maps = {str(i): torch.zeros(1, 8, 96 // s, 96 // s) for i, s in enumerate((4, 8, 16))}
+    maps["0"] = maps["0"] + torch.arange(24.0) ** 2
+    # From cell 2 to cell 8 of the finest map: three cells of two, which read it at their points.
+    (pooled,) = heads.box_roi_pool(maps, [torch.tensor([[8.0, 8.0, 32.0, 32.0]])], [(96, 96)])
+    points = 2 + 6 * (torch.arange(3 * ratio) + 0.5) / (3 * ratio)
+    low = points.floor()
+    read = torch.lerp(low**2, (low + 1) ** 2, points - low).reshape(3, ratio).mean(1)
+    torch.testing.assert_close(pooled, read.expand(8, 3, 3))
 
 
 def test_levels_that_leave_out_a_stride_are_refused() -> None:
