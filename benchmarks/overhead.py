@@ -16,9 +16,10 @@ from pathlib import Path
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
+from torch import Tensor
 
 from eosvos.data.synthetic import SyntheticPool
-from eosvos.data.tasks import Task, TaskSampler
+from eosvos.data.tasks import TaskSampler
 from eosvos.meta.learner import MetaLearner, total_loss
 from eosvos.meta.module import MetaModule
 from eosvos.run.checks import query_weights
@@ -36,9 +37,9 @@ def load_config(overrides: list[str]) -> DictConfig:
         return compose("train", overrides)
 
 
-def bare_pass(learner: MetaLearner, task: Task) -> None:
-    """One forward and backward pass on the support frame."""
-    loss = total_loss(learner.segmenter, task.support_images, task.support_masks)
+def bare_pass(learner: MetaLearner, images: Tensor, masks: Tensor) -> None:
+    """One forward and backward pass over images [B, 3, H, W] with masks [B, H, W]."""
+    loss = total_loss(learner.segmenter, images, masks)
     torch.autograd.grad(loss, learner.weights(), allow_unused=True)
 
 
@@ -53,7 +54,7 @@ def measurements(cfg: DictConfig) -> dict[str, tuple[int, Callable[[], object]]]
     support = (tasks[0].support_images, tasks[0].support_masks)
     steps = cfg.meta.inner_steps
     return {
-        "bare forward and backward": (1, lambda: bare_pass(learner, tasks[0])),
+        "bare forward and backward": (1, lambda: bare_pass(learner, *support)),
         f"adapt, {steps} steps, at test time": (steps, lambda: learner.adapt(repeat(support, steps))),
         f"adapt, {steps} steps, with the graph": (steps, lambda: learner.adapt(repeat(support, steps), True)),
         f"meta-gradients of {len(tasks)} tasks": (len(tasks) * passes, lambda: module.sum_over_tasks(tasks)),

@@ -1,4 +1,10 @@
-"""The one error that users are meant to read."""
+"""The one error that users are meant to read, and how it speaks of names that do not exist."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+SHOWN = 20
+"""Names that a sentence lists at most."""
 
 
 class UserError(Exception):
@@ -6,3 +12,17 @@ class UserError(Exception):
 
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """A clause with the known names that are close to a mistaken one; else with all, or the first of many.
+
+    Names with dots are compared by their last part, and suggested with what precedes it.
+    """
+    path, dot, word = name.rpartition(".")
+    known = sorted(known)
+    close = [path + dot + match for match in get_close_matches(word, known, n=3, cutoff=0.5)]
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    more = f", and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
+    return f"there are {', '.join(known[:SHOWN]) or 'none'}{more}"

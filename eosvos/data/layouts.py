@@ -2,11 +2,10 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
-from eosvos.errors import UserError
+from eosvos.errors import UserError, suggest
 
 _Listed = TypeVar("_Listed")
 
@@ -24,20 +23,13 @@ def folder(path: str | Path, mend: str) -> Path:
 def choose(wanted: Sequence[str] | None, known: Iterable[str], what: str, where: str) -> list[str]:
     """Return the wanted names, all that are known for None.
 
-    Raises UserError if one is not known, with the names that are close to it (else the first few).
+    Raises UserError if one is not known, with the names that are close to it.
     """
     known = list(known)
     for name in wanted or ():
         if name not in known:
-            close = get_close_matches(name, known, n=3, cutoff=0.5)
-            hint = f"did you mean {' or '.join(close)}?" if close else f"there are {_some(known)}"
-            raise UserError(f"{what} {name!r} is not in {where}: {hint}")
+            raise UserError(f"{what} {name!r} is not in {where}: {suggest(name, known)}")
     return list(wanted) if wanted is not None else known
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(sorted(names)[:10]) or "none"
-    return shown if len(names) <= 10 else f"{shown}, and {len(names) - 10} more"
 
 
 def subfolders(path: Path) -> list[str]:

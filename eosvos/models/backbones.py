@@ -11,15 +11,9 @@ from torchvision.models.resnet import BasicBlock
 from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from eosvos.errors import UserError
+from eosvos.errors import UserError, suggest
 from eosvos.models.norms import Norm, group_norm, replace_norms
-from eosvos.models.weights import (
-    fetch_weights,
-    is_path,
-    load_fitting,
-    read_state_dict,
-    unknown_name,
-)
+from eosvos.models.weights import fetch_weights, is_path, load_fitting, read_state_dict
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -109,7 +103,7 @@ def torchvision_resnet(
     that cannot be had or do not fit.
     """
     if name not in RESNETS:
-        raise unknown_name("torchvision backbone", name, list(RESNETS))
+        raise UserError(f"there is no torchvision backbone {name!r}: {suggest(name, RESNETS)}")
     resnet = get_model(name, weights=None)
     body = IntermediateLayerGetter(resnet, {f"layer{i + 1}": str(i) for i in range(4)})
     if weights == "imagenet":

@@ -9,9 +9,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from eosvos.errors import UserError
+from eosvos.errors import UserError, suggest
 from eosvos.models.backbones import PROBE_SIZE
-from eosvos.models.weights import check_fit, efficientnet_lite0_state, is_path, read_state_dict, unknown_name
+from eosvos.models.weights import check_fit, efficientnet_lite0_state, is_path, read_state_dict
 
 # timm warns of a file's classification head, for which an encoder has no use.
 logging.getLogger("timm.models").setLevel(logging.ERROR)
@@ -28,7 +28,7 @@ class TimmEncoder(nn.Module):
     def __init__(self, name: str, weights: str, out_indices: Sequence[int] | None) -> None:
         super().__init__()
         if not timm.is_model(name):
-            raise unknown_name("timm model", name, timm.list_models())
+            raise UserError(f"there is no timm model {name!r}: {suggest(name, timm.list_models())}")
         net: Any = _create(name, weights, out_indices)
         self.net = net
         strides, channels = net.feature_info.reduction(), net.feature_info.channels()

@@ -1,6 +1,5 @@
 """Weights to start from: torchvision's, timm's, those of a package, or a file on disk."""
 
-import difflib
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
@@ -115,9 +114,3 @@ def is_path(weights: str) -> bool:
             "backbone.weights=coco: those weights are of a whole Mask R-CNN; give none or imagenet here."
         )
     return weights not in ("none", "imagenet")
-
-
-def unknown_name(kind: str, name: str, known: list[str]) -> UserError:
-    """Build the error for a `name` that is not among the `known` ones, with those that are close to it."""
-    close = difflib.get_close_matches(name, known, n=3) or known[:3]
-    return UserError(f"There is no {kind} named {name!r}; close to it: {', '.join(close)}.")

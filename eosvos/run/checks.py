@@ -8,10 +8,9 @@ from typing import Any
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from eosvos.errors import UserError
+from eosvos.errors import UserError, suggest
 from eosvos.run.command_line import overridden, run_mode
 from eosvos.run.instantiate import build
-from eosvos.run.messages import suggest
 
 MASK_RCNN = "eosvos.models.mask_rcnn.MaskRCNN"
 COCO_BACKBONES = ("resnet50", "resnet101")

@@ -3,15 +3,14 @@
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import Any
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from eosvos.errors import UserError
+from eosvos.errors import UserError, suggest
 from eosvos.run.help import options
 
 # What OmegaConf says, as a pattern, and what is wanted instead.
@@ -63,14 +62,6 @@ def explain(error: Exception) -> str:
     if "Config group override" in problem:
         return "a group takes the name of one of its options, as in dataset=davis2016; --help lists them"
     return _wrong_value(error) or problem
-
-
-def suggest(key: str, known: Iterable[str]) -> str:
-    """A clause with the known words closest to the last part of a mistaken key, else with all."""
-    path, _, word = key.rpartition(".")
-    known = sorted(known)
-    close = [f"{path}.{name}" if path else name for name in get_close_matches(word, known, n=3, cutoff=0.6)]
-    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
 
 
 def _unknown_option(error: MissingConfigException) -> str:

@@ -188,10 +188,11 @@ def report(
         strips=cfg.report.strips,
         start="before (parent training)" if cfg.parent.steps else "before",
     )
-    rows = compare(before and before.to(device), after and after.to(device), comparison)
+    console, title = wide_console(), f"{len(videos.test)} videos of dataset.test"
+    with console.status(f"Reporting on {title}"):
+        rows = compare(before and before.to(device), after and after.to(device), comparison)
+    console.print(report_table(rows, title=title), f"Checkpoints, logs and masks: {cfg.output}")
     if is_main():
-        title = f"{len(videos.test)} videos of dataset.test"
-        wide_console().print(report_table(rows, title=title), f"Checkpoints, logs and masks: {cfg.output}")
         write_report(cfg.output, rows)
     return rows
 
@@ -220,9 +221,11 @@ def split_name(test: DictConfig) -> str:
 
 
 def wide_console() -> Console:
-    """The terminal; or a wide page, where output goes into a file or a pipe."""
-    console = Console()
-    return console if console.is_terminal else Console(width=120)
+    """The terminal; or a wide page, where output goes into a file or a pipe. Only the main process speaks."""
+    console = Console(quiet=not is_main())
+    if not console.is_terminal:
+        console.width = 120
+    return console
 
 
 def tuning_videos(train: Any, count: int) -> list[Any]:

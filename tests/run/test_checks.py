@@ -7,9 +7,9 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from PIL import Image
 
-from eosvos.errors import UserError
+from eosvos.errors import UserError, suggest
 from eosvos.run.checks import check, prepare
-from eosvos.run.messages import explain, suggest, user_errors
+from eosvos.run.messages import explain, user_errors
 
 
 def sentence(compose, *overrides, entry="train"):
