@@ -120,6 +120,12 @@ def test_command_line_wins_over_the_dataset(compose):
     assert (cfg.meta.outer.name, cfg.trainer.devices) == ("radam", 2)
 
 
+def test_a_segmenter_brings_its_length_of_the_short_schedule_only(compose):
+    assert compose("segmenter=semantic").iterations > compose().iterations
+    assert compose("segmenter=semantic", "schedule=paper").iterations == compose("schedule=paper").iterations
+    assert compose("segmenter=semantic", "iterations=7").iterations == 7
+
+
 @pytest.mark.parametrize(
     ("option", "steps", "every"),
     [
