@@ -14,14 +14,13 @@ class UserError(Exception):
     """
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
+def suggest(name: str, known: Iterable[str], prefix: str = "") -> str:
     """A clause with the known names that are close to a mistaken one; else with all, or the first of many.
 
-    Names with dots are compared by their last part, and suggested with what precedes it.
+    prefix: what precedes the name, such as "meta." of a key.
     """
-    path, dot, word = name.rpartition(".")
     known = sorted(known)
-    close = [path + dot + match for match in get_close_matches(word, known, n=3, cutoff=0.5)]
+    close = [prefix + match for match in get_close_matches(name, known, n=3, cutoff=0.5)]
     if close:
         return f"did you mean {' or '.join(close)}?"
     more = f", and {len(known) - SHOWN} more" if len(known) > SHOWN else ""

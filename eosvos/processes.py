@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+from eosvos.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +18,7 @@ R = TypeVar("R")
 
 def cores() -> int:
     """How many CPU cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux alone says what a container or taskset leaves of them.
+    if hasattr(os, "sched_getaffinity"):  # Linux alone says what taskset, or a container's cpuset, leaves.
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
@@ -24,6 +26,13 @@ def cores() -> int:
 def is_main() -> bool:
     """Whether this is the process that the user started; Lightning starts the others with a number."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def end_all(reason: str) -> NoReturn:
+    """End this process for a reason that all of them know: the main one raises UserError, the others exit."""
+    if is_main():
+        raise UserError(reason)
+    sys.exit()
 
 
 def place() -> tuple[int, int]:
@@ -61,17 +70,22 @@ def gathered(value: T) -> list[T]:
 
 
 def take_turns(items: Sequence[T], work: Callable[[T], R]) -> list[R]:
-    """What `work` makes of each item, in order, in every process; each item is worked on by one of them."""
+    """What `work` makes of each item, in order, in every process; each item is worked on by one of them.
+
+    A UserError in one of them ends all.
+    """
     rank, world = place()
-    shares = gathered([work(item) for item in items[rank::world]])
+    made, reason = [], ""
+    try:
+        made = [work(item) for item in items[rank::world]]
+    except UserError as error:
+        reason = str(error)
+    shares, reasons = zip(*gathered((made, reason)), strict=True)
+    if any(reasons):
+        end_all(next(filter(None, reasons)))
     return [shares[i % world][i // world] for i in range(len(items))]
 
 
-@contextmanager
-def main_first() -> Iterator[None]:
-    """Let the main process run the block before the others do."""
-    if not is_main():
-        gathered(None)
-    yield
-    if is_main():
-        gathered(None)
+def from_main(make: Callable[[], R]) -> R:
+    """What the main process makes, in every process; a UserError in it ends all."""
+    return take_turns([None], lambda _: make())[0]

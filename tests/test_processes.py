@@ -8,7 +8,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from eosvos.processes import all_reduce_sum, cores, gathered, is_main, main_first, place, take_turns
+from eosvos.errors import UserError
+from eosvos.processes import all_reduce_sum, cores, from_main, gathered, is_main, place, take_turns
 
 
 def connected(rank, port, work, folder):
@@ -58,16 +59,33 @@ def test_each_item_is_worked_on_once_and_all_know_the_outcome(two_processes):
     assert nothing == []
 
 
-def main_writes(folder):
-    with main_first():
-        found = (folder / "written").exists()
-        if is_main():
-            (folder / "written").touch()
-    return found
+def counted_by_main(folder):
+    def count():
+        (folder / f"made by {place()[0]}").touch()
+        return 7
+
+    return from_main(count), sorted(path.name for path in folder.glob("made*"))
 
 
-def test_the_others_wait_for_the_main_process(two_processes):
-    assert two_processes(main_writes) == [False, True]
+def test_what_the_main_process_makes_all_have(two_processes):
+    assert two_processes(counted_by_main) == [(7, ["made by 0"])] * 2
+
+
+def failing(folder):
+    def work(item):
+        if item == 1:  # The second process's.
+            raise UserError("frame 1 is broken")
+
+    try:
+        take_turns(range(2), work)
+    except UserError as error:
+        return f"says: {error}"
+    except SystemExit as ended:
+        return f"ends silently with {ended.code or 0}"
+
+
+def test_bad_input_in_one_process_ends_all_and_the_main_one_says_it(two_processes):
+    assert two_processes(failing) == ["says: frame 1 is broken", "ends silently with 0"]
 
 
 def test_one_process_needs_no_connection():

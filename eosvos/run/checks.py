@@ -74,7 +74,7 @@ def _values(node: DictConfig, path: str = "") -> Iterator[str]:
         if OmegaConf.is_missing(node, name):
             yield f"{path}{name} has no value: give it on the command line, {path}{name}=VALUE"
         if rules is not None and name not in rules:
-            yield f"there is no key {path}{name}: {suggest(path + name, rules)}"
+            yield f"there is no key {path}{name}: {suggest(name, rules, path)}"
     for name in map(str, node):
         value = node[name]
         if isinstance(value, DictConfig):

@@ -7,6 +7,9 @@ from hydra.types import RunMode
 
 from eosvos.processes import cores
 
+LAUNCHERS = {"SLURM_JOB_ID", "TORCHELASTIC_RUN_ID"}
+"""What other launchers leave in the environment."""
+
 
 def overridden() -> list[str]:
     """The keys and groups that are set on the command line."""
@@ -19,12 +22,13 @@ def run_mode() -> RunMode | None:
     return HydraConfig.get().mode if HydraConfig.initialized() else None
 
 
-def devices_for(*batches: int) -> int:
-    """How many processes the CPU is good for: the most, up to its cores, that share all batches evenly.
+def devices_for(accelerator: str, meta_batch: int, parent_steps: int, parent_batch: int) -> int:
+    """How many processes the CPU is good for: the most, up to its cores, that share the batches evenly.
 
-    One where others cannot be started by re-running the command line: in a sweep, without a command line, and
-    in a job of SLURM, which starts processes itself.
+    One for other hardware, and where more cannot be started by re-running the command line: in a sweep,
+    without a command line, and where SLURM or torchrun start the processes.
     """
-    if run_mode() != RunMode.RUN or "SLURM_JOB_ID" in os.environ:
+    if accelerator != "cpu" or run_mode() != RunMode.RUN or not LAUNCHERS.isdisjoint(os.environ):
         return 1
+    batches = (meta_batch, parent_batch) if parent_steps else (meta_batch,)
     return max(n for n in range(1, cores() + 1) if not any(batch % n for batch in batches))

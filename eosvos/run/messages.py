@@ -59,6 +59,10 @@ def explain(error: Exception) -> str:
     if problem.startswith("Ambiguous value"):
         given = problem.split(" 1. ")[0]
         return f"several values for a key need -m, for a run with each; a list is written KEY=[a,b] ({given})"
+    if problem.startswith("Error resolving interpolation"):
+        asked, known = problem.split("possible interpolation keys:")
+        absent = [group for group in re.findall(r"\$\{(\w+)\}", asked) if group not in known]
+        return f"{' and '.join(absent)} has no value: leave it as it is, or choose one of its options"
     if "Config group override" in problem:
         return "a group takes the name of one of its options, as in dataset=davis2016; --help lists them"
     return _wrong_value(error) or problem
@@ -82,8 +86,9 @@ def _wrong_value(error: Exception) -> str:
     key = getattr(cause, "full_key", None) or override.lstrip("+~").split("=")[0]
     parent: Any = getattr(cause, "parent_node", None)
     known = [str(name) for name in parent] if hasattr(parent, "keys") else None
-    if known and key and key.split(".")[-1] not in known:
-        return f"there is no key {key}: {suggest(key, known)}"
+    path, dot, name = str(key).rpartition(".")
+    if known and key and name not in known:
+        return f"there is no key {key}: {suggest(name, known, path + dot)}"
     for pattern, wanted in _WANTED:
         if key and re.search(pattern, str(cause)):
             return f"{key} {wanted} (given: {override})"

@@ -1,7 +1,6 @@
 """The stages of a training run, each on a Lightning Trainer of its own."""
 
 import signal
-import sys
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -20,7 +19,7 @@ from eosvos.evaluation.results import write_whole
 from eosvos.meta.learner import MetaLearner
 from eosvos.meta.module import MetaModule
 from eosvos.meta.parent import ParentModule
-from eosvos.processes import gathered, is_main
+from eosvos.processes import end_all, gathered
 from eosvos.run.checkpoint import StoreRun
 from eosvos.run.checks import Videos, query_weights
 from eosvos.run.networks import finetune_config, outer_config, plain
@@ -29,7 +28,7 @@ from eosvos.run.scoring import Validation
 BEST = "best.ckpt"
 LAST = {"parent": "parent-last.ckpt", "meta": "last.ckpt"}
 # How long processes wait for one another: some have longer videos to segment than others.
-PATIENCE = timedelta(days=1)
+PATIENCE = timedelta(hours=2)
 
 
 class Interruption(Callback):
@@ -82,11 +81,7 @@ class Interruption(Callback):
         if trainer.strategy.reduce_boolean_decision(self.reason is not None, all=False):
             self.reason = next(filter(None, gathered(self.reason)))
             trainer.save_checkpoint(self.path)
-            if not is_main():
-                sys.exit()
-            raise UserError(
-                f"{self.reason}; go on with the same command and checkpoint={self.path} resume=true"
-            )
+            end_all(f"{self.reason}; go on with the same command and checkpoint={self.path} resume=true")
 
     def _release(self) -> None:
         for number, handler in self._previous.items():

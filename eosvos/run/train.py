@@ -18,7 +18,7 @@ from eosvos.errors import UserError
 from eosvos.evaluation.report import ReportRow, report_table, write_report
 from eosvos.evaluation.results import ResultsFolder, differences, write_whole
 from eosvos.meta.learner import MetaLearner
-from eosvos.processes import cores, is_main, main_first
+from eosvos.processes import cores, from_main, is_main
 from eosvos.run.checkpoint import LoadedCheckpoint, digest_of, load_checkpoint, run_settings
 from eosvos.run.checks import FREE, Videos, check_agreement, prepare
 from eosvos.run.command_line import overridden
@@ -175,9 +175,8 @@ def report(
     """
     device = device_for(cfg.trainer.accelerator)
     last = Path(cfg.output) / "checkpoints" / LAST["meta"]
-    with main_first():
-        overwrite = is_main() and (cfg.overwrite or cfg.results is None)
-        folder = results_folder(cfg, digest_of(last), overwrite) if after else None
+    overwrite = cfg.overwrite or cfg.results is None
+    folder = from_main(lambda: results_folder(cfg, digest_of(last), overwrite)) if after else None
     comparison = Comparison(
         test=videos.test,
         tuning=tuning_videos(videos.train, cfg.report.tuning_videos),

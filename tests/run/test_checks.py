@@ -160,7 +160,9 @@ def test_evaluation_lists_the_test_videos_alone(compose, shared):
 
 
 def test_suggestions():
-    assert suggest("meta.bacth", ["batch", "order"]) == "did you mean meta.batch?"
+    assert suggest("bacth", ["batch", "order"], "meta.") == "did you mean meta.batch?"
+    assert suggest("my.clipp", ["my.clip", "other"]) == "did you mean my.clip?"
+    assert suggest("xyz", [f"a{i:02d}" for i in range(23)]).endswith("a18, a19, and 3 more")
     assert suggest("xyz", ["batch", "order"]) == "there are batch, order"
 
 

@@ -33,8 +33,10 @@ def devices(monkeypatch):
         ((), 2, 2),
         ((), 3, 2),
         ((), 64, 4),
-        (("meta.batch=6", "parent.batch=12"), 4, 3),
-        (("meta.batch=5",), 8, 1),
+        (("meta.batch=6",), 4, 3),
+        (("meta.batch=6", "parent.steps=1"), 4, 2),
+        (("trainer.accelerator=auto",), 8, 1),
+        (("meta.batch=5",), 4, 1),
         (("trainer.devices=1",), 8, 1),
         (("trainer=cpu",), 8, 1),
         (("dataset=davis2016",), 8, 1),
@@ -46,8 +48,10 @@ def test_processes_share_a_meta_batch_evenly(devices, overrides, cores, expected
 
 def test_one_process_where_the_command_line_cannot_be_run_again(devices, monkeypatch):
     assert devices(mode="MULTIRUN") == 1
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
-    assert devices() == 1
+    for variable in ("SLURM_JOB_ID", "TORCHELASTIC_RUN_ID"):
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, "7")
+            assert devices() == 1
 
 
 def test_evaluation_is_one_process(devices):
