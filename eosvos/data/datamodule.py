@@ -92,6 +92,8 @@ class SequenceShare:
 class VOSDataModule(LightningDataModule):
     """Tasks drawn from `train`; whole sequences of `val` and `test`.
 
+    A batch to train on is a list of tasks, or the UserError on a file that could not be read.
+
     train: a task pool, or sequences, of which every object becomes an entry. iterations: meta iterations;
     meta_batch: tasks in each, shared out over the processes. seed, augment, query_frames, frame_window: see
     TaskSampler. num_workers: processes that read ahead (0: none), each by `prefetch` iterations.
