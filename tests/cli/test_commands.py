@@ -18,7 +18,9 @@ from eosvos.run.schema import register
 from eosvos.run.train import train
 
 ROOT = Path(__file__).resolve().parents[2]
+# The semantic segmenter draws no samples, which the last bits of a sum could change.
 SMALL = (
+    "segmenter=semantic",
     "dataset.size=[32,48]",
     "dataset.num_frames=3",
     "dataset.val.count=2",
@@ -188,7 +190,7 @@ def test_evaluate(trained, tmp_path):
 
 
 def test_sweep_gives_each_run_its_folder(tmp_path):
-    done = command(tmp_path, "train.py", "-m", *SMALL, "seed=1,2", "segmenter=semantic")
+    done = command(tmp_path, "train.py", "-m", *SMALL, "seed=1,2")
     assert done.returncode == 0, done.stderr
     about = [json.loads(path.read_text()) for path in sorted((tmp_path / "runs").glob("*/*/*/run.json"))]
     assert [run["seed"] for run in about] == [1, 2]
