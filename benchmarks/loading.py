@@ -29,7 +29,7 @@ from eosvos.run.networks import build_learner, model_config
 
 ITERATIONS = 12
 WARM_UP = 4
-WORKERS = (0, 1, 2)
+WORKERS = (0, 1)
 
 
 def write_video(folder: Path, frames: int = 20) -> list[VideoSequence]:
@@ -60,7 +60,7 @@ def iterate(learner: MetaLearner, batches: Iterable[list[Task]]) -> tuple[float,
 
 def main() -> None:
     """Measure and print the table."""
-    cfg = load_config(["segmenter=small_mask_rcnn", *sys.argv[1:]])
+    cfg = load_config(sys.argv[1:])
     torch.set_num_threads(cfg.threads or 1)
     learner = build_learner(model_config(cfg), cfg.seed)
     with tempfile.TemporaryDirectory() as folder:

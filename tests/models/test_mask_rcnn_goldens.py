@@ -15,7 +15,10 @@ from eosvos.models.backbones import torchvision_resnet
 from eosvos.models.mask_rcnn import MaskRCNN
 
 SIZES = {"native": (128, 160), "default": (800, 1333)}
-LOSS_TOLERANCE = {"loss_classifier": 1e-3}  # the order of nearly equal scores decides the random sample
+# The order of nearly equal scores decides the random sample; without AVX-512 other kernels swap more of them.
+SAME_KERNELS = torch.backends.cpu.get_cpu_capability() == "AVX512"
+LOSS_TOLERANCE = {"loss_classifier": 1e-3 if SAME_KERNELS else 3e-3}
+SAMPLED_GRADIENTS = 1e-2 if SAME_KERNELS else 2e-2
 PRIOR = torch.tensor([50.0, 40.0, 120.0, 100.0])
 
 
@@ -121,7 +124,7 @@ def test_training_and_evaluation(
     model = network(weights, size, variant=variant)
     golden = goldens["results"][f"{size}/{library}"]
     check_evaluation(model, golden, CASES)
-    check_training(model, golden["train"], 1e-4, 1e-2)
+    check_training(model, golden["train"], 1e-4, SAMPLED_GRADIENTS)
 
 
 @pytest.mark.parametrize("library", ["tv04", "tv029"])
