@@ -24,8 +24,12 @@ def cores() -> int:
 
 
 def is_main() -> bool:
-    """Whether this is the process that the user started; Lightning starts the others with a number."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
+    """Whether this is the process that the user started, or the first that a launcher did.
+
+    It is known before processes are connected: torchrun, Lightning and srun leave it in the environment.
+    """
+    numbers = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    return next(filter(None, numbers), "0") == "0"
 
 
 def end_all(reason: str) -> NoReturn:

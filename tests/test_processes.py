@@ -97,6 +97,25 @@ def test_one_process_needs_no_connection():
     assert take_turns([3, 4], str) == ["3", "4"]
 
 
+@pytest.mark.parametrize(
+    ("left", "main"),
+    [
+        ({}, True),
+        ({"LOCAL_RANK": "1"}, False),
+        ({"RANK": "4", "LOCAL_RANK": "0"}, False),
+        ({"SLURM_PROCID": "2"}, False),
+        ({"SLURM_PROCID": "0", "LOCAL_RANK": "1"}, False),
+        ({"SLURM_PROCID": "0"}, True),
+    ],
+)
+def test_launchers_say_which_process_is_the_main_one(monkeypatch, left, main):
+    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    assert is_main() == main
+
+
 def test_cores_are_those_that_this_process_may_use(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2, 5, 6}, raising=False)
     assert cores() == 3

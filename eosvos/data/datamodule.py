@@ -13,6 +13,7 @@ from eosvos.data.pools import TaskPool, sequence_pool
 from eosvos.data.sequence import VideoSequence
 from eosvos.data.tasks import Task, TaskSampler
 from eosvos.errors import UserError
+from eosvos.processes import place
 
 
 class _Draws(Dataset):
@@ -142,7 +143,7 @@ class VOSDataModule(LightningDataModule):
 
     def train_dataloader(self) -> TaskLoader:
         """Return the loader of this process's slots: rank, rank + world, ..."""
-        rank, world = self._place()
+        rank, world = place()
         if self.meta_batch % world:
             raise UserError(
                 f"meta.batch={self.meta_batch} cannot be shared equally by {world} processes: "
@@ -153,15 +154,11 @@ class VOSDataModule(LightningDataModule):
 
     def val_dataloader(self) -> SequenceShare:
         """Return this process's share of the validation sequences."""
-        return SequenceShare(self.val, *self._place())
+        return SequenceShare(self.val, *place())
 
     def test_dataloader(self) -> SequenceShare:
         """Return this process's share of the test sequences."""
-        return SequenceShare(self.test, *self._place())
-
-    def _place(self) -> tuple[int, int]:
-        """Rank and number of processes."""
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return SequenceShare(self.test, *place())
 
     def _start_iteration(self) -> int:
         return int(getattr(self.trainer.lightning_module, "iteration", 0)) if self.trainer else 0

@@ -140,10 +140,17 @@ class MetaModule(pl.LightningModule):
         for logger in self.loggers:
             logger.log_metrics(metrics, step=self.iteration)
 
-    def validation_step(self, sequence: VideoSequence | None, batch_idx: int) -> None:
-        """Segment one sequence (None: this process has fewer than the others) and keep its scores."""
+    def validation_step(self, sequence: VideoSequence | None, batch_idx: int) -> UserError | None:
+        """Segment one sequence (None: this process has fewer than the others) and keep its scores.
+
+        Returns the error where a file cannot be read: raised, it would leave the other processes waiting.
+        """
         if sequence is not None and self.evaluate is not None:
-            self._scores.extend(self.evaluate(self.learner, sequence))
+            try:
+                self._scores.extend(self.evaluate(self.learner, sequence))
+            except UserError as error:
+                return error
+        return None
 
     def on_validation_epoch_end(self) -> None:
         """Average J and F over the objects of all processes' sequences, each counted once."""

@@ -35,12 +35,13 @@ class Interruption(Callback):
     """Ends training with a checkpoint, between two iterations, when one of the processes cannot go on.
 
     That is after Ctrl-C and SIGTERM (a second one ends it at once), and where a UserError comes in place of a
-    batch. Any other error leaves a checkpoint, too, where a single process trains.
+    batch or of a validation's result. Any other error leaves a checkpoint, too, if a single process trains.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.reason: str | None = None
+        self.error: str | None = None
         self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -60,7 +61,21 @@ class Interruption(Callback):
         """Stop between two iterations, when a validation that was due is done."""
         if isinstance(batch, UserError):
             self.reason = str(batch)
-        self._stop(trainer)
+        self._stop(trainer, self.reason)
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        """Keep the first error in place of a result."""
+        if isinstance(outputs, UserError):
+            self.error = self.error or str(outputs)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop before what is left of the results counts; a resumed run does not repeat this validation.
+
+        (A signal waits for the results.)
+        """
+        self._stop(trainer, self.error)
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
@@ -73,13 +88,13 @@ class Interruption(Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop after the last iteration, too; give the signals back."""
-        self._stop(trainer)
+        self._stop(trainer, self.reason)
         self._release()
 
-    def _stop(self, trainer: pl.Trainer) -> None:
+    def _stop(self, trainer: pl.Trainer, reason: str | None) -> None:
         """Save and end if any process has a reason to; the main one raises UserError, for all of them."""
-        if trainer.strategy.reduce_boolean_decision(self.reason is not None, all=False):
-            self.reason = next(filter(None, gathered(self.reason)))
+        if trainer.strategy.reduce_boolean_decision(reason is not None, all=False):
+            self.reason = next(filter(None, gathered(reason)))
             trainer.save_checkpoint(self.path)
             end_all(f"{self.reason}; go on with the same command and checkpoint={self.path} resume=true")
 

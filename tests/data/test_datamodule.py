@@ -1,5 +1,6 @@
 import pickle
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,15 +13,13 @@ from eosvos.data.tasks import TaskSampler
 from eosvos.errors import UserError
 
 
-class Place:
-    """Stands in for a trainer in one of several processes."""
-
-    def __init__(self, rank, world, iteration=0):
-        self.global_rank, self.world_size = rank, world
-        self.lightning_module = type("Module", (), {"iteration": iteration})
+@pytest.fixture
+def be(monkeypatch):
+    """Make this process one of several: be(rank, world)."""
+    return lambda *place: monkeypatch.setattr("eosvos.data.datamodule.place", lambda: place)
 
 
-def module(rank=None, world=1, iteration=0, **arguments):
+def module(iteration=0, **arguments):
     settings = {
         "train": SyntheticPool([32, 40], num_frames=2),
         "val": synthetic_sequences("dev", 3, [32, 40], 2),
@@ -30,8 +29,8 @@ def module(rank=None, world=1, iteration=0, **arguments):
         "augment": AugmentConfig(),
     }
     data = VOSDataModule(**{**settings, **arguments})
-    if rank is not None:
-        data.trainer = Place(rank, world, iteration)
+    if iteration:
+        data.trainer = SimpleNamespace(lightning_module=SimpleNamespace(iteration=iteration))
     return data
 
 
@@ -53,9 +52,12 @@ def test_batches_are_the_tasks_of_one_iteration():
     ]
 
 
-def test_processes_share_out_the_slots_and_draw_what_one_would_draw():
+def test_processes_share_out_the_slots_and_draw_what_one_would_draw(be):
     alone = draws(module())
-    shares = [draws(module(rank, 2)) for rank in (0, 1)]
+    shares = []
+    for rank in (0, 1):
+        be(rank, 2)
+        shares.append(draws(module()))
     assert shares[0].keys().isdisjoint(shares[1])
     assert {slot for _, slot in shares[1]} == {1, 3}
     together = shares[0] | shares[1]
@@ -87,7 +89,7 @@ def test_workers_read_ahead_while_the_network_is_busy():
 
 
 def test_resuming_draws_what_would_have_come_but_counts_all_iterations():
-    loader = module(0, 1, iteration=3).train_dataloader()
+    loader = module(iteration=3).train_dataloader()
     assert len(loader) == 4
     resumed = {(t.iteration, t.slot): t for batch in loader for t in batch}
     alone = draws(module())
@@ -95,9 +97,10 @@ def test_resuming_draws_what_would_have_come_but_counts_all_iterations():
     assert all(equal(alone[key], resumed[key]) for key in resumed)
 
 
-def test_a_meta_batch_that_processes_cannot_share_is_refused():
+def test_a_meta_batch_that_processes_cannot_share_is_refused(be):
+    be(0, 3)
     with pytest.raises(UserError, match=r"meta\.batch=4.*3 processes.*trainer\.devices"):
-        module(0, 3).train_dataloader()
+        module().train_dataloader()
 
 
 @pytest.mark.parametrize(("count", "world"), [(5, 2), (4, 2), (1, 3), (0, 2), (3, 1)])
@@ -200,12 +203,9 @@ def test_lightning_resumes_in_the_middle(tmp_path):
     assert resumed.iteration == 4
 
 
-def test_padding_reaches_the_validation_step_as_none(tmp_path):
-    class Second(VOSDataModule):
-        def _place(self):
-            return 1, 2
-
-    data = Second(
+def test_padding_reaches_the_validation_step_as_none(tmp_path, be):
+    be(1, 2)
+    data = VOSDataModule(
         SyntheticPool([32, 40], num_frames=2),
         val=synthetic_sequences("dev", 3, [32, 40], 2),
         test=[],

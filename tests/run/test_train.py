@@ -372,6 +372,25 @@ def test_error_in_the_middle_leaves_a_checkpoint(compose, small, tmp_path, monke
     assert read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["iteration"] == 1
 
 
+def test_error_in_a_validation_leaves_a_checkpoint_and_is_no_result(compose, small, tmp_path, monkeypatch):
+    segment = Predictor.segment
+
+    def broken(self, sequence):
+        raise UserError("frame 00003.jpg is broken")
+        yield
+
+    monkeypatch.setattr(Predictor, "segment", broken)
+    with pytest.raises(UserError, match=r"00003\.jpg is broken.*resume=true"):
+        train(compose(*small, "iterations=3", "val_every=2"))
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert read_checkpoint(last)["iteration"] == 2
+    assert "val/J" not in logged(tmp_path / "run")[-1]
+    monkeypatch.setattr(Predictor, "segment", segment)
+    resumed = (f"checkpoint={last}", "resume=true")
+    train(compose(*small, "iterations=3", "val_every=2", *resumed, output="rest"))
+    assert read_checkpoint(tmp_path / "rest" / "checkpoints" / "last.ckpt")["iteration"] == 3
+
+
 def test_start_from_a_checkpoint(run, compose, small, tmp_path):
     last = f"checkpoint={run[0] / 'checkpoints' / 'last.ckpt'}"
     result = train(compose(*small, last, "iterations=1", "meta.outer.rates.lr=0"))
