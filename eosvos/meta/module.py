@@ -140,7 +140,9 @@ class MetaModule(pl.LightningModule):
         for logger in self.loggers:
             logger.log_metrics(metrics, step=self.iteration)
 
-    def validation_step(self, sequence: VideoSequence | None, batch_idx: int) -> UserError | None:
+    def validation_step(  # type: ignore[override]  # Lightning hands any value on to callbacks
+        self, sequence: VideoSequence | None, batch_idx: int
+    ) -> UserError | None:
         """Segment one sequence (None: this process has fewer than the others) and keep its scores.
 
         Returns the error where a file cannot be read: raised, it would leave the other processes waiting.
