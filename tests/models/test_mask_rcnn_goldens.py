@@ -15,10 +15,7 @@ from eosvos.models.backbones import torchvision_resnet
 from eosvos.models.mask_rcnn import MaskRCNN
 
 SIZES = {"native": (128, 160), "default": (800, 1333)}
-# The order of nearly equal scores decides the random sample; without AVX-512 other kernels swap more of them.
-SAME_KERNELS = torch.backends.cpu.get_cpu_capability() == "AVX512"
-LOSS_TOLERANCE = {"loss_classifier": 1e-3 if SAME_KERNELS else 3e-3}
-SAMPLED_GRADIENTS = 1e-2 if SAME_KERNELS else 2e-2
+LOSS_TOLERANCE = {"loss_classifier": 1e-3}  # the order of nearly equal scores decides the random sample
 PRIOR = torch.tensor([50.0, 40.0, 120.0, 100.0])
 
 
@@ -73,7 +70,8 @@ def check_training(
 ) -> None:
     model.zero_grad()
     torch.manual_seed(0)
-    losses = model.losses(*formula_frame())
+    image, mask = formula_frame()
+    losses = model.losses(image.to(next(model.parameters()).dtype), mask)
     sum(losses.values()).backward()
     assert list(losses) == golden["loss_order"]
     for name, value in golden["losses"].items():
@@ -124,7 +122,8 @@ def test_training_and_evaluation(
     model = network(weights, size, variant=variant)
     golden = goldens["results"][f"{size}/{library}"]
     check_evaluation(model, golden, CASES)
-    check_training(model, golden["train"], 1e-4, SAMPLED_GRADIENTS)
+    # In double precision nearly equal scores have one order, whatever the processor's kernels.
+    check_training(model.double(), golden["train"], 1e-4, 1e-2)
 
 
 @pytest.mark.parametrize("library", ["tv04", "tv029"])
