@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from eosvos.errors import UserError
@@ -15,12 +16,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
+# Where Linux (cgroup v2) says how much processor time a container gets in how much time, or max.
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
 
 def cores() -> int:
-    """How many CPU cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux alone says what taskset, or a container's cpuset, leaves.
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """How many CPU cores this process may use; on Linux what taskset and a container's limits leave."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit, period = QUOTA.read_text().split() if QUOTA.is_file() else ("max", "1")
+    return found if limit == "max" else max(1, min(found, int(limit) // int(period)))
 
 
 def is_main() -> bool:

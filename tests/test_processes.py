@@ -116,9 +116,27 @@ def test_launchers_say_which_process_is_the_main_one(monkeypatch, left, main):
     assert is_main() == main
 
 
-def test_cores_are_those_that_this_process_may_use(monkeypatch):
+def test_cores_are_those_that_this_process_may_use(monkeypatch, tmp_path):
+    monkeypatch.setattr("eosvos.processes.QUOTA", tmp_path / "cpu.max")
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2, 5, 6}, raising=False)
     assert cores() == 3
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 7)
     assert cores() == 7
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"),
+    [
+        ("max 100000", 3),
+        ("200000 100000", 2),
+        ("250000 100000", 2),
+        ("50000 100000", 1),
+        ("800000 100000", 3),
+    ],
+)
+def test_a_container_may_use_as_many_cores_as_its_quota_has_time_for(monkeypatch, tmp_path, quota, expected):
+    (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    monkeypatch.setattr("eosvos.processes.QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2, 5, 6}, raising=False)
+    assert cores() == expected

@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from eosvos.data.tasks import Task
-from eosvos.errors import UserError
 from eosvos.meta.learner import MetaLearner, total_loss
 from eosvos.meta.outer import build_schedule
+from eosvos.processes import end_all, gathered
 from eosvos.seeding import isolated_rng
 
 
@@ -38,17 +38,17 @@ class ParentModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def training_step(self, tasks: list[Task], batch_idx: int) -> Tensor:
-        """The mean loss over the tasks' support frames, scalar; raises UserError when it is not finite."""
+        """The mean loss over the tasks' support frames, scalar; all processes end if one is not finite."""
         losses = []
         for task in tasks:
             with isolated_rng(self.seed, "parent", task.iteration, task.slot):
                 losses.append(total_loss(self.learner.segmenter, task.support_images, task.support_masks))
         loss = torch.stack(losses).mean()
-        if not torch.isfinite(loss):
-            names = ", ".join(task.name for task in tasks)
-            raise UserError(
-                f"parent step {self.iteration}: the loss of {names} is not finite; lower parent.lr"
-            )
+        # All have to know before the backward pass, in which DDP makes them wait for one another.
+        broken = gathered(None if torch.isfinite(loss) else ", ".join(task.name for task in tasks))
+        if any(broken):
+            names = ", ".join(filter(None, broken))
+            end_all(f"parent step {self.iteration}: the loss of {names} is not finite; lower parent.lr")
         self.log("parent/loss", loss.detach(), prog_bar=True)
         self.iteration += 1
         return loss

@@ -1,10 +1,13 @@
 """The meta-training loop: averages over finite tasks, outer steps, clamped rates, scores of validation."""
 
 import logging
+import os
+from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 import torch
+import torch.multiprocessing as mp
 from pytorch_lightning.loggers import Logger
 from test_learner import TinySegmenter
 from torch.utils.data import DataLoader
@@ -181,3 +184,24 @@ def test_parent_training_names_the_tasks_of_a_loss_that_is_not_finite():
     learner = MetaLearner(RegressionSegmenter())
     with pytest.raises(UserError, match="video0:1"):
         fit(ParentModule(learner, steps=1, lr=1e-2), [[make_task(0, 0, broken=True)]])
+
+
+def end_of_parent_step(rank: int, folder: str) -> None:
+    """Be one of two processes, the second with a broken task, and write down how the step ends."""
+    os.environ["LOCAL_RANK"] = str(rank)
+    torch.distributed.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    module = ParentModule(MetaLearner(RegressionSegmenter()), steps=1, lr=1e-2)
+    try:
+        module.training_step([make_task(0, rank, broken=rank == 1)], 0)
+    except UserError as error:
+        ended = str(error)
+    except SystemExit as error:
+        ended = f"silently with {error.code or 0}"
+    Path(folder, str(rank)).write_text(ended)
+    torch.distributed.destroy_process_group()
+
+
+def test_a_loss_that_is_not_finite_in_one_process_ends_parent_training_in_all(tmp_path: Path):
+    mp.spawn(end_of_parent_step, (str(tmp_path),), nprocs=2)
+    assert "the loss of video1:1 is not finite" in (tmp_path / "0").read_text()
+    assert (tmp_path / "1").read_text() == "silently with 0"
