@@ -1,6 +1,8 @@
 """One object on its way through a video: its adapted segmenter, and the box that goes from frame to frame."""
 
+import logging
 from collections import deque
+from collections.abc import Iterable
 from itertools import repeat
 
 import torch
@@ -10,6 +12,8 @@ from eosvos.inference.finetune import Adapter, FinetuneConfig, first_frame_batch
 from eosvos.models.proposals import tight_boxes
 from eosvos.models.segmenter import THRESHOLD, Batch, Features, Segmenter
 from eosvos.seeding import isolated_rng
+
+_log = logging.getLogger(__name__)
 
 
 def mask_box(mask: Tensor) -> Tensor | None:
@@ -45,9 +49,21 @@ class ObjectTrack:
         self._segment_prior = self._prior = mask_box(mask == 1)
         self._lost = False
         self._recent: deque[Batch] = deque(maxlen=config.online.every if config.online else 0)
-        with isolated_rng(*seed, "adapt", first):
-            self._segmenter = adapter.adapt(first_frame_batches(image, mask, config, *seed))
+        self._segmenter = self._adapted(first, first_frame_batches(image, mask, config, *seed))
         self._after_first_frame = self._segmenter
+
+    def _adapted(self, frame: int, batches: Iterable[Batch], start: Segmenter | None = None) -> Segmenter:
+        """What the adapter makes of batches before frame number `frame`; warns if it is of no use."""
+        with isolated_rng(*self._seed, "adapt", frame):
+            segmenter = self._adapter.adapt(batches, start=start)
+        if not torch.stack(torch._foreach_norm(list(segmenter.parameters()))).isfinite().all():
+            _log.warning(
+                "%s: fine-tuning at frame %d diverged, and the object is not found with what came out; set "
+                "meta.rates.clip=5, or lower finetune.rate if that is set",
+                ":".join(map(str, self._seed[1:])),
+                frame,
+            )
+        return segmenter
 
     def frames_until_adaptation(self, frame: int) -> int | None:
         """How many frames from number `frame` on are segmented with the weights of now; None: all."""
@@ -100,7 +116,6 @@ class ObjectTrack:
             "full": None,
             "none": self._segmenter,
         }
-        with isolated_rng(*self._seed, "adapt", frame):
-            self._segmenter = self._adapter.adapt(repeat(batch, online.steps), start=start[online.reset])
+        self._segmenter = self._adapted(frame, repeat(batch, online.steps), start[online.reset])
         self._recent.clear()
         self._segment_prior = None if self._lost else self._prior

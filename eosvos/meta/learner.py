@@ -201,7 +201,8 @@ class MetaLearner(nn.Module):
 
     def with_rate(self, rate: float) -> "MetaLearner":
         """A learner with a copy of the same initial weights and one hand-set rate for all of them."""
-        learner = MetaLearner(copy.deepcopy(self.segmenter), RateConfig(level="single", init=rate))
+        rates = RateConfig(level="single", init=rate, clip=self.rate_config.clip)
+        learner = MetaLearner(copy.deepcopy(self.segmenter), rates)
         for parameter in learner.rates():
             parameter.requires_grad_(False)
         return learner

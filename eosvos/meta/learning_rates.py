@@ -21,13 +21,16 @@ class RateConfig:
     level: one rate for everything (`single`), per tensor, per output `neuron` (shape [p.shape[0], 1, ...]),
     or per value (`param`). init: initial rate; every rate is multiplied by 1 + u with u uniform in [-0.5,
     0.5), except a single one. log: learn the logarithm of the rate, which keeps it positive and makes outer
-    steps relative. max: upper bound of a rate after every outer step, or None.
+    steps relative. max: upper bound of a rate after every outer step, or None. clip: largest norm of a
+    parameter's gradient in an inner step, to which a larger one is scaled down, or None. Without it, one bad
+    step can be the first of a series that ends at infinity.
     """
 
     level: Literal["single", "tensor", "neuron", "param"] = "neuron"
     init: float = 1e-3
     log: bool = False
     max: float | None = None
+    clip: float | None = None
 
     def __post_init__(self) -> None:
         if self.level not in ("single", "tensor", "neuron", "param"):
@@ -45,12 +48,13 @@ class RateConfig:
 
 
 class Rate(nn.Module):
-    """The rate(s) of one parameter tensor: maps its gradient to its update, rate * gradient."""
+    """The rate(s) of one parameter tensor: maps its gradient, clipped, to its update, rate * gradient."""
 
-    def __init__(self, value: nn.Parameter, log: bool) -> None:
+    def __init__(self, value: nn.Parameter, log: bool, clip: float | None = None) -> None:
         super().__init__()
         self.value = value
         self.log = log
+        self.clip = clip
 
     def rate(self) -> Tensor:
         """The rate itself, never its logarithm; any shape that broadcasts against the gradient [N, ...]."""
@@ -58,6 +62,8 @@ class Rate(nn.Module):
 
     def forward(self, gradient: Tensor) -> Tensor:
         """Scale a gradient [N, ...]."""
+        if self.clip is not None:
+            gradient = gradient * (self.clip / gradient.norm().clamp_min(self.clip))
         return self.rate() * gradient
 
     @torch.no_grad()
@@ -79,7 +85,7 @@ def rate_transform(config: RateConfig) -> Callable[[nn.Parameter], Rate | None]:
         if not parameter.requires_grad:
             return None
         if config.level == "single" and shared:
-            return Rate(shared[0], config.log)
+            return Rate(shared[0], config.log, config.clip)
         value = torch.full(
             config.shape(parameter), config.init, dtype=parameter.dtype, device=parameter.device
         )
@@ -87,7 +93,7 @@ def rate_transform(config: RateConfig) -> Callable[[nn.Parameter], Rate | None]:
             value = value * (0.5 + torch.rand_like(value))
         rate = nn.Parameter(value.log() if config.log else value)
         shared.append(rate)
-        return Rate(rate, config.log)
+        return Rate(rate, config.log, config.clip)
 
     return make
 

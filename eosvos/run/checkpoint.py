@@ -4,6 +4,8 @@ import hashlib
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from eosvos.run.networks import (
 KEY = "eosvos"
 # Beside it, for what it names is never built.
 SETTINGS = "eosvos_run"
-FORMAT = 2
+FORMAT = 3
 _PREFIX = "learner."
 
 
@@ -132,8 +134,8 @@ def load_checkpoint(
     content = read_checkpoint(path)
     stored = content[KEY]
     for key, value in (changes or {}).items():
-        group, name = key.split(".")
-        part = stored["model"] if group == "meta" else stored["model"][group]
+        *groups, name = key.removeprefix("meta.").split(".")
+        part = reduce(getitem, groups, stored["model"])
         if name not in part:
             raise UserError(f"there is no key {key} in the network of checkpoint={path}: leave it out")
         part[name] = value

@@ -18,6 +18,7 @@ COCO_BACKBONES = ("resnet50", "resnet101")
 BROUGHT = ("segmenter", "backbone", "meta.rates", "meta.train_encoder")
 FREE = (
     "meta.order",
+    "meta.rates.clip",
     "segmenter.nms_threshold",
     "segmenter.prior_proposals",
     "segmenter.proposals",

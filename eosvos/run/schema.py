@@ -30,6 +30,7 @@ class Rates:
     init: float = within(above=0)
     log: bool = MISSING
     max: float | None = within(above=0)
+    clip: float | None = within(above=0)
 
 
 @dataclass

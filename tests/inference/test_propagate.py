@@ -159,3 +159,18 @@ def test_augmented_batches_are_a_pure_function_of_the_seed():
     )
     assert not torch.equal(first[0][0], other[0][0])
     assert not torch.equal(first[0][0], first[1][0])
+
+
+def test_fine_tuning_that_diverged_is_said(caplog):
+    class Diverging(RecordingAdapter):
+        def adapt(self, *arguments, **options) -> Segmenter:
+            adapted = super().adapt(*arguments, **options)
+            adapted.backbone.weight.data.fill_(torch.inf)
+            return adapted
+
+    frame = torch.zeros(3, *SIZE), torch.ones(SIZE, dtype=torch.uint8)
+    ObjectTrack(RecordingAdapter(), FinetuneConfig(), *frame, 2, (0, "dog", 1))
+    assert not caplog.records
+    ObjectTrack(Diverging(), FinetuneConfig(), *frame, 2, (0, "dog", 1))
+    assert "dog:1: fine-tuning at frame 2 diverged" in caplog.text
+    assert "meta.rates.clip" in caplog.text

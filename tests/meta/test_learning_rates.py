@@ -38,6 +38,12 @@ def test_neuron_rates_of_a_linear_layer_scale_its_rows():
     assert rate(torch.ones(3, 2)).tolist() == [[1, 1], [2, 2], [3, 3]]
 
 
+@pytest.mark.parametrize(("clip", "expected"), [(None, [0.3, 0.4]), (1.0, [0.06, 0.08]), (5.0, [0.3, 0.4])])
+def test_a_gradient_above_the_largest_norm_is_scaled_down_to_it(clip, expected):
+    rate = rate_transform(RateConfig(level="single", init=0.1, clip=clip))(nn.Parameter(torch.zeros(2)))
+    torch.testing.assert_close(rate(torch.tensor([3.0, 4.0])).detach(), torch.tensor(expected))
+
+
 def test_frozen_parameters_have_no_rate():
     assert rate_transform(RateConfig())(nn.Parameter(torch.zeros(2), requires_grad=False)) is None
 

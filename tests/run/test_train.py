@@ -143,7 +143,7 @@ def test_checkpoint_holds_plain_values_only(run):
         ({"state_dict": {}}, "not a checkpoint of train.py"),
         ([1, 2], "not a checkpoint of train.py"),
         ({"eosvos": {"model": {}}}, "another version"),
-        ({"eosvos": {"format": 2, "model": {"segmenter": {"_target_": "os.system"}}}}, "refused"),
+        ({"eosvos": {"format": 3, "model": {"segmenter": {"_target_": "os.system"}}}}, "refused"),
     ],
 )
 def test_foreign_checkpoint(tmp_path, content, reason):
@@ -198,10 +198,13 @@ def test_another_network_than_the_checkpoints_is_refused(run, small, other):
 
 def test_what_is_no_weight_can_be_set_beside_a_checkpoint(run, small):
     checkpoint = f"checkpoint={run[0] / 'checkpoints' / 'last.ckpt'}"
-    with command_line(*small, checkpoint, "segmenter.select=score", "meta.order=heads") as cfg:
+    with command_line(
+        *small, checkpoint, "segmenter.select=score", "meta.order=heads", "meta.rates.clip=7"
+    ) as cfg:
         merged, loaded = with_checkpoint(cfg)
     assert loaded.learner.segmenter.select == merged.segmenter.select == "score"
     assert loaded.model["order"] == merged.meta.order == "heads"
+    assert loaded.learner.rate_config.clip == merged.meta.rates.clip == 7
     with pytest.raises(UserError, match=r"segmenter\.nothing"):
         load_checkpoint(run[0] / "checkpoints" / "last.ckpt", changes={"segmenter.nothing": 1})
 
