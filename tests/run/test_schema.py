@@ -23,7 +23,7 @@ KEYS = {
     "dataset": "augment frame_window max_objects num_frames query_frames size test train val",
     "meta": "batch inner_steps max_failures multi_step order outer rates step_weights train_encoder "
     "truncate_every",
-    "meta.rates": "init level log max",
+    "meta.rates": "clip init level log max",
     "meta.outer": "clip cosine_to freeze_encoder name rates weights",
     "meta.outer.weights": "decay lr",
     "meta.outer.rates": "decay lr",
