@@ -8,6 +8,7 @@ from itertools import repeat
 import torch
 from torch import Tensor
 
+from eosvos.finite import all_finite
 from eosvos.inference.finetune import Adapter, FinetuneConfig, first_frame_batches
 from eosvos.models.proposals import tight_boxes
 from eosvos.models.segmenter import THRESHOLD, Batch, Features, Segmenter
@@ -56,7 +57,7 @@ class ObjectTrack:
         """What the adapter makes of batches before frame number `frame`; warns if it is of no use."""
         with isolated_rng(*self._seed, "adapt", frame):
             segmenter = self._adapter.adapt(batches, start=start)
-        if not torch.stack(torch._foreach_norm(list(segmenter.parameters()))).isfinite().all():
+        if not all_finite(segmenter.parameters()):
             _log.warning(
                 "%s: fine-tuning at frame %d diverged, and the object is not found with what came out; set "
                 "meta.rates.clip=5, or lower finetune.rate if that is set",

@@ -13,6 +13,7 @@ from learn2learn.algorithms import GBML
 from torch import Tensor, nn
 
 from eosvos.errors import UserError
+from eosvos.finite import all_finite
 from eosvos.meta.learning_rates import HeadsSecondOrderUpdate, Rate, RateConfig, rate_transform
 from eosvos.models.segmenter import Batch, Segmenter
 
@@ -38,8 +39,7 @@ class MetaGradient:
 
     def is_finite(self) -> bool:
         """Whether the losses and every gradient are finite."""
-        norms = torch._foreach_norm([self.query_loss, self.support_loss_last, *self.gradients])
-        return bool(torch.stack(norms).isfinite().all())
+        return all_finite([self.query_loss, self.support_loss_last, *self.gradients])
 
 
 class MetaLearner(nn.Module):

@@ -79,21 +79,19 @@ def rate_transform(config: RateConfig) -> Callable[[nn.Parameter], Rate | None]:
 
     Draws the initial rates from torch's global generator.
     """
-    shared: list[nn.Parameter] = []
+    values: list[nn.Parameter] = []
 
     def make(parameter: nn.Parameter) -> Rate | None:
         if not parameter.requires_grad:
             return None
-        if config.level == "single" and shared:
-            return Rate(shared[0], config.log, config.clip)
-        value = torch.full(
-            config.shape(parameter), config.init, dtype=parameter.dtype, device=parameter.device
-        )
-        if config.level != "single":
-            value = value * (0.5 + torch.rand_like(value))
-        rate = nn.Parameter(value.log() if config.log else value)
-        shared.append(rate)
-        return Rate(rate, config.log, config.clip)
+        if config.level != "single" or not values:
+            value = torch.full(
+                config.shape(parameter), config.init, dtype=parameter.dtype, device=parameter.device
+            )
+            if config.level != "single":
+                value = value * (0.5 + torch.rand_like(value))
+            values.append(nn.Parameter(value.log() if config.log else value))
+        return Rate(values[-1], config.log, config.clip)
 
     return make
 
