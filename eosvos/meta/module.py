@@ -17,7 +17,7 @@ from eosvos.data.tasks import Task
 from eosvos.errors import UserError
 from eosvos.meta.learner import MetaGradient, MetaLearner
 from eosvos.meta.outer import OuterConfig, build_optimizer, build_schedule, clip_groups
-from eosvos.processes import all_reduce_sum
+from eosvos.processes import all_reduce_sum, end_all
 from eosvos.seeding import isolated_rng
 
 _log = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ class MetaModule(pl.LightningModule):
         optimizer = cast(Optimizer, self.optimizers())
         self.failures = 0 if finite else self.failures + 1
         if self.failures >= self.max_failures:
-            raise UserError(
+            end_all(
                 f"no task had a finite loss in {self.failures} meta iterations, up to {self.iteration}; "
                 "lower meta.rates.init, meta.rates.max or meta.outer.weights.lr, or set meta.outer.clip"
             )
@@ -164,7 +164,7 @@ class MetaModule(pl.LightningModule):
         if self.evaluate is None:
             return
         if total[2] == 0:
-            raise UserError("no video of dataset.val has a frame to score: give masks for more of its frames")
+            end_all("no video of dataset.val has a frame to score: give masks for more of its frames")
         j, f = (total[:2] / total[2]).tolist()
         metrics = {"val/J": j, "val/F": f, "val/J&F": (j + f) / 2}
         self.log_dict(metrics, prog_bar=True, logger=False)

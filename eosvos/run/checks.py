@@ -30,9 +30,13 @@ FREE = (
 
 @dataclass(frozen=True)
 class Videos:
-    """The videos of a data set: lists of sequences, but `train` may be a pool of tasks."""
+    """The videos of a data set: lists of sequences, but `train` may be a pool of tasks.
+
+    tuning: those on which the report chooses hand-set rates, out of the training videos.
+    """
 
     train: Any
+    tuning: list[Any]
     val: list[Any]
     test: list[Any]
 
@@ -47,16 +51,45 @@ def prepare(cfg: DictConfig, training: bool = True) -> Videos:
     if not training and cfg.trainer.devices > 1:
         raise UserError(f"evaluate.py works in one process: trainer.devices={cfg.trainer.devices} must be 1")
     if not training:
-        return Videos(train=[], val=[], test=build(cfg.dataset.test))
+        return Videos(train=[], tuning=[], val=[], test=build(cfg.dataset.test))
     if cfg.results and not cfg.overwrite and (Path(cfg.results) / "manifest.json").exists():
         raise UserError(f"results={cfg.results} holds results: choose another folder, or set overwrite=true")
-    videos = Videos(*(build(cfg.dataset[part]) for part in ("train", "val", "test")))
+    train, val, test = (build(cfg.dataset[part]) for part in ("train", "val", "test"))
+    videos = Videos(*split_tuning(train, cfg.report.tuning_videos, cfg.report.hold_out), val, test)
     if cfg.iterations and not any(len(video.annotated_frames) > 1 for video in videos.val):
         raise UserError(
             "no video of dataset.val has a frame to score: give masks for more frames than the first, or set "
             "dataset.val to videos that have them"
         )
     return videos
+
+
+def split_tuning(train: Any, count: int, hold_out: bool) -> tuple[Any, list[Any]]:
+    """What to train on, and the first `count` different videos of it, on which hand-set rates are chosen.
+
+    train: a list of videos, or a pool of (video, object) pairs. With `hold_out` a list loses the chosen
+    videos; other pools are of procedural videos, which training sees once. Raises UserError if nothing is
+    left.
+    """
+    found: dict[str, Any] = {}
+    for i in range(len(train)):
+        if len(found) == count:
+            break
+        found.setdefault(_video(train[i]).name, _video(train[i]))
+    tuning = list(found.values())
+    if not hold_out or not isinstance(train, list):
+        return train, tuning
+    rest = [entry for entry in train if _video(entry).name not in found]
+    if not rest:
+        raise UserError(
+            f"report.tuning_videos={count} leaves no video to train on: ask for fewer, "
+            "or set report.hold_out=false"
+        )
+    return rest, tuning
+
+
+def _video(entry: Any) -> Any:
+    return entry[0] if isinstance(entry, tuple) else entry
 
 
 def check(cfg: DictConfig) -> None:

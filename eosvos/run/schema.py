@@ -85,6 +85,7 @@ class Report:
 
     rates: list[float] = MISSING
     tuning_videos: int = within(low=0)
+    hold_out: bool = MISSING
     strips: int = within(low=0)
 
 

@@ -179,7 +179,7 @@ def report(
     folder = from_main(lambda: results_folder(cfg, digest_of(last), overwrite)) if after else None
     comparison = Comparison(
         test=videos.test,
-        tuning=tuning_videos(videos.train, cfg.report.tuning_videos),
+        tuning=videos.tuning,
         finetune=finetune_config(cfg.finetune),
         rates=cfg.report.rates,
         seed=cfg.seed,
@@ -225,14 +225,3 @@ def wide_console() -> Console:
     if not console.is_terminal:
         console.width = 120
     return console
-
-
-def tuning_videos(train: Any, count: int) -> list[Any]:
-    """The first `count` different videos of a list of videos, or of a pool of (video, object) pairs."""
-    found: dict[str, Any] = {}
-    for i in range(len(train)):
-        if len(found) == count:
-            break
-        video = train[i][0] if isinstance(train[i], tuple) else train[i]
-        found.setdefault(video.name, video)
-    return list(found.values())

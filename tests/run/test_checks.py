@@ -8,7 +8,7 @@ from omegaconf.errors import OmegaConfBaseException
 from PIL import Image
 
 from eosvos.errors import UserError, suggest
-from eosvos.run.checks import check, prepare
+from eosvos.run.checks import check, prepare, split_tuning
 from eosvos.run.messages import explain, user_errors
 
 
@@ -157,6 +157,36 @@ def test_evaluation_lists_the_test_videos_alone(compose, shared):
     assert sorted(video.name for video in videos.test) == ["breakdance", "camel", "dog", "scooter-black"]
     assert not videos.train
     assert not videos.val
+
+
+class Video:
+    def __init__(self, name):
+        self.name = name
+
+
+A, B, C = map(Video, "ABC")
+
+
+def test_tuning_videos_are_different_ones():
+    pool = [(A, 1), (A, 2), (B, 1), (C, 1)]
+    assert split_tuning(pool, 2, hold_out=False) == (pool, [A, B])
+    assert split_tuning([A, B], 5, hold_out=False) == ([A, B], [A, B])
+    assert split_tuning([A, B], 0, hold_out=True) == ([A, B], [])
+
+
+def test_videos_that_are_held_out_are_not_trained_on():
+    assert split_tuning([(A, 1), (B, 1), (A, 2), (C, 1)], 1, hold_out=True) == ([(B, 1), (C, 1)], [A])
+    assert split_tuning([A, B, C], 2, hold_out=True) == ([C], [A, B])
+    with pytest.raises(UserError, match=r"report\.tuning_videos=2 leaves no video to train on"):
+        split_tuning([A, B], 2, hold_out=True)
+
+
+def test_videos_of_schedule_hours_are_held_out(compose, shared):
+    data = ("dataset=davis2016", f"dataset.root={shared / 'davis2016'}", "schedule=hours")
+    videos = prepare(compose(*data, "trainer.devices=1"))
+    assert len(videos.tuning) == 2
+    assert len(videos.train) == 6
+    assert not {video.name for video in videos.train} & {video.name for video in videos.tuning}
 
 
 def test_suggestions():

@@ -19,7 +19,7 @@ KEYS = {
     "": "backbone checkpoint dataset finetune iterations logger meta output overwrite parent report results "
     "resume seed segmenter threads trainer val_every",
     "parent": "batch decay lr steps",
-    "report": "rates strips tuning_videos",
+    "report": "hold_out rates strips tuning_videos",
     "dataset": "augment frame_window max_objects num_frames query_frames size test train val",
     "meta": "batch inner_steps max_failures multi_step order outer rates step_weights train_encoder "
     "truncate_every",

@@ -24,7 +24,7 @@ from eosvos.run.evaluate import evaluate
 from eosvos.run.help import CONF
 from eosvos.run.schema import register
 from eosvos.run.scoring import Validation
-from eosvos.run.train import train, tuning_videos, with_checkpoint
+from eosvos.run.train import train, with_checkpoint
 
 METRICS = {
     "meta/query_loss",
@@ -309,7 +309,8 @@ def test_signal_in_the_last_iteration(compose, small, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "other", ["seed=5", "meta.batch=4", "meta.outer.weights.lr=1e-7", "dataset.num_frames=4"]
+    "other",
+    ["seed=5", "meta.batch=4", "meta.outer.weights.lr=1e-7", "dataset.num_frames=4", "report.hold_out=true"],
 )
 def test_a_run_is_resumed_with_its_own_settings(run, compose, small, other):
     last = f"checkpoint={run[0] / 'checkpoints' / 'last.ckpt'}"
@@ -422,14 +423,3 @@ def test_no_gpu_is_said(compose, small, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(UserError, match="trainer=cpu"):
         train(compose(*small, "trainer=gpu"))
-
-
-def test_tuning_videos_are_different_ones():
-    class Video:
-        def __init__(self, name):
-            self.name = name
-
-    a, b, c = map(Video, "abc")
-    assert tuning_videos([(a, 1), (a, 2), (b, 1), (c, 1)], 2) == [a, b]
-    assert tuning_videos([a, b], 5) == [a, b]
-    assert tuning_videos([a, b], 0) == []
