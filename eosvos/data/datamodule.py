@@ -96,8 +96,8 @@ class VOSDataModule(LightningDataModule):
     A batch to train on is a list of tasks, or the UserError on a file that could not be read.
 
     train: a task pool, or sequences, of which every object becomes an entry. iterations: meta iterations;
-    meta_batch: tasks in each, shared out over the processes. seed, augment, query_frames, frame_window: see
-    TaskSampler. num_workers: processes that read ahead (0: none), each by `prefetch` iterations.
+    meta_batch: tasks in each, shared out over the processes. seed, augment, query_frames, frame_window,
+    mixed: see TaskSampler. num_workers: processes that read ahead (0: none), each by `prefetch` iterations.
     pin_memory: where there is a GPU. Raises UserError if the processes cannot share a meta batch equally.
     """
 
@@ -112,6 +112,7 @@ class VOSDataModule(LightningDataModule):
         augment: AugmentConfig | None = None,
         query_frames: int = 1,
         frame_window: int | None = None,
+        mixed: float = 0.0,
         num_workers: int = 0,
         prefetch: int = 4,
         pin_memory: bool = True,
@@ -127,6 +128,7 @@ class VOSDataModule(LightningDataModule):
             query_frames=query_frames,
             frame_window=frame_window,
             seed=seed,
+            mixed=mixed,
         )
         self._loader = partial(
             DataLoader,

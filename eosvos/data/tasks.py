@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -9,12 +10,16 @@ import torch
 from torch import Generator, Tensor
 
 from eosvos.data.augment import AugmentConfig, augment_task
+from eosvos.data.mix import Frame, mix_objects
 from eosvos.data.pools import TaskPool
 from eosvos.data.sequence import IGNORE, VideoSequence
 from eosvos.errors import UserError
 from eosvos.seeding import derive_seed
 
 _log = logging.getLogger(__name__)
+
+# Draws of another video for a task that shall show one.
+_ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,8 @@ class TaskSampler:
     Epochs are permutations of the pool. An entry whose object no mask shows (a small one may vanish when
     frames are reduced) gives way to the next in its epoch, with a warning when first met. `augment` None
     leaves frames as they are; `frame_window` is the greatest distance between support and query, by
-    VideoSequence.frame_numbers, None for any.
+    VideoSequence.frame_numbers, None for any. `mixed` is the probability that a task's frames show an object
+    of another video, too (`mix_objects`); a pool of one video has none to show.
     """
 
     def __init__(
@@ -85,6 +91,7 @@ class TaskSampler:
         query_frames: int = 1,
         frame_window: int | None = None,
         seed: int = 0,
+        mixed: float = 0.0,
     ) -> None:
         self.meta_batch = meta_batch
         self._pool = pool
@@ -92,6 +99,7 @@ class TaskSampler:
         self._query_frames = query_frames
         self._frame_window = frame_window
         self._seed = seed
+        self._mixed = mixed
         self._hidden: set[int] = set()
 
     def sample(self, iteration: int, slot: int) -> Task:
@@ -119,10 +127,10 @@ class TaskSampler:
         sequence, object_id = self._pool[entry]
         # Made anew for every entry, so that what was tried before, and remembered or not, changes nothing.
         generator = Generator().manual_seed(derive_seed(self._seed, "task", iteration, slot))
-        frames = [
-            (sequence.image(t).float() / 255, mask)
-            for t, mask in self._draw_frames(sequence, object_id, generator)
-        ]
+        frames = self._frames(sequence, object_id, generator)
+        if self._mixed and float(torch.rand((), generator=generator)) < self._mixed:
+            others = self._other_frames(sequence, generator)
+            frames = mix_objects(frames, others, generator) if others else frames
         if self._augment is not None:
             frames = augment_task(frames, generator, self._augment)
         images, masks = (torch.stack(values) for values in zip(*frames, strict=True))
@@ -136,6 +144,21 @@ class TaskSampler:
             iteration=iteration,
             slot=slot,
         )
+
+    def _frames(self, sequence: VideoSequence, object_id: int, generator: Generator) -> list[Frame]:
+        return [
+            (sequence.image(t).float() / 255, mask)
+            for t, mask in self._draw_frames(sequence, object_id, generator)
+        ]
+
+    def _other_frames(self, sequence: VideoSequence, generator: Generator) -> list[Frame] | None:
+        """Support and query frames of an object of another video, if some attempts find one."""
+        for _ in range(_ATTEMPTS):
+            other, object_id = self._pool[int(torch.randint(len(self._pool), (), generator=generator))]
+            if other.name != sequence.name:
+                with suppress(_NotShownError):
+                    return self._frames(other, object_id, generator)
+        return None
 
     def _draw_frames(
         self, sequence: VideoSequence, object_id: int, generator: Generator

@@ -59,6 +59,7 @@ class Meta:
 
     batch: int = within(low=1)
     inner_steps: int = within(low=1)
+    mixed: float = within(low=0, high=1)
     order: str = one_of("first", "heads", "full")
     train_encoder: bool = MISSING
     multi_step: bool = MISSING

@@ -137,19 +137,21 @@ class BestCheckpoint(ModelCheckpoint):
             super().load_state_dict(state_dict | best | scores | place)
 
 
-def data_module(cfg: DictConfig, videos: Videos, iterations: int, batch: int) -> VOSDataModule:
-    """Tasks and validation videos as configured."""
+def data_module(cfg: DictConfig, videos: Videos, stage: str) -> VOSDataModule:
+    """Tasks and validation videos of a stage; supervised training cannot tell mixed objects apart."""
+    meta = stage == "meta"
     augment = plain(cfg.dataset.augment)
     return VOSDataModule(
         videos.train,
         videos.val,
         videos.test,
-        iterations=iterations,
-        meta_batch=batch,
+        iterations=cfg.iterations if meta else cfg.parent.steps,
+        meta_batch=cfg.meta.batch if meta else cfg.parent.batch,
         seed=cfg.seed,
         augment=None if augment is None else AugmentConfig(**augment),
         query_frames=cfg.dataset.query_frames,
         frame_window=cfg.dataset.frame_window,
+        mixed=cfg.meta.mixed if meta else 0.0,
         num_workers=cfg.trainer.workers,
     )
 
@@ -211,7 +213,7 @@ def parent_training(
     module = ParentModule(
         learner, steps=cfg.parent.steps, lr=cfg.parent.lr, decay=cfg.parent.decay, seed=cfg.seed
     )
-    _fit(cfg, "parent", module, data_module(cfg, videos, cfg.parent.steps, cfg.parent.batch), loggers, resume)
+    _fit(cfg, "parent", module, videos, loggers, resume)
 
 
 def meta_training(
@@ -231,17 +233,18 @@ def meta_training(
         max_failures=cfg.meta.max_failures,
         evaluate=Validation(finetune_config(cfg.finetune), cfg.seed),
     )
-    _fit(cfg, "meta", module, data_module(cfg, videos, cfg.iterations, cfg.meta.batch), loggers, resume)
+    _fit(cfg, "meta", module, videos, loggers, resume)
 
 
 def _fit(
     cfg: DictConfig,
     stage: str,
     module: pl.LightningModule,
-    data: VOSDataModule,
+    videos: Videos,
     loggers: list[Any],
     resume: str | None,
 ) -> None:
+    data = data_module(cfg, videos, stage)
     trainer = make_trainer(cfg, stage, loggers, data.iterations)
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     trainer.save_checkpoint(Path(cfg.output) / "checkpoints" / LAST[stage])

@@ -152,9 +152,18 @@ def test_datasets(compose, tmp_path, mask, dataset, make):
     cfg = compose(f"dataset={dataset}", *make(tmp_path / "videos", mask))
     videos = prepare(cfg)
     assert videos.test[0].size == (32, 48)
-    task = data_module(cfg, videos, iterations=1, batch=2).sampler.sample(0, 1)
+    task = data_module(cfg, videos, "meta").sampler.sample(0, 1)
     assert task.support_images.shape == (1, 3, 32, 48)
     assert task.query_images.shape[0] == 1
+
+
+def test_only_meta_training_mixes_objects(compose, small):
+    def support(stage, mixed):
+        cfg = compose(*small, f"meta.mixed={mixed}")
+        return data_module(cfg, prepare(cfg), stage).sampler.sample(0, 0).support_images
+
+    assert torch.equal(support("parent", 1), support("meta", 0))
+    assert not torch.equal(support("meta", 1), support("meta", 0))
 
 
 def test_device_without_a_gpu(monkeypatch):

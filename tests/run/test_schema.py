@@ -21,7 +21,7 @@ KEYS = {
     "parent": "batch decay lr steps",
     "report": "hold_out rates strips tuning_videos",
     "dataset": "augment frame_window max_objects num_frames query_frames size test train val",
-    "meta": "batch inner_steps max_failures multi_step order outer rates step_weights train_encoder "
+    "meta": "batch inner_steps max_failures mixed multi_step order outer rates step_weights train_encoder "
     "truncate_every",
     "meta.rates": "clip init level log max",
     "meta.outer": "clip cosine_to freeze_encoder name rates weights",
