@@ -56,15 +56,12 @@ def run_settings(cfg: DictConfig) -> dict[str, Any]:
     train = plain_without(cfg.dataset.train, "root")
     drawing = {key: plain(cfg.dataset[key]) for key in ("augment", "query_frames", "frame_window")}
     parent = plain_without(cfg.parent, "steps")
-    report = {"hold_out": cfg.report.hold_out}
-    if cfg.report.hold_out:  # The tuning videos are no training data then.
-        report["tuning_videos"] = cfg.report.tuning_videos
     return {
         "seed": cfg.seed,
         "dataset": {"train": train, **drawing},
         "meta": plain(cfg.meta),
         "parent": parent,
-        "report": report,
+        "held_out_tuning_videos": cfg.report.tuning_videos if cfg.report.hold_out else 0,
     }
 
 

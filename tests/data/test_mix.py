@@ -64,14 +64,19 @@ def test_frames_of_another_size_are_fitted():
         [(image, mask)] = mixed(OWN, frame(0.2, 0.7, (4, 6, 14, 40), size=(40, 60)), seed)
         assert image.shape == (3, 20, 30)
         assert mask.shape == (20, 30)
-        assert (mask == 1).any()
+        own, other = (image[0] - 0.9).abs() < 1e-6, (image[0] - 0.7).abs() < 1e-3
+        assert torch.equal(mask == 1, own)
+        # A quarter of 10 x 34 pixels, less what is outside or covered.
+        assert 0 < int(other.sum()) <= 5 * 18
 
 
 def test_an_object_that_would_vanish_leaves_the_frame_as_it_was():
     everything = frame(0.2, 0.7, (0, 0, 20, 30))
     tiny = frame(0.1, 0.9, (10, 15, 11, 16))
     outcomes = [mixed(tiny, everything, seed)[0] for seed in range(30)]
-    assert all((mask == 1).any() for _, mask in outcomes)
+    assert all(int((mask == 1).sum()) == 1 for _, mask in outcomes)
+    for image, mask in outcomes:
+        assert torch.equal(mask == 1, (image[0] - 0.9).abs() < 1e-6)
 
 
 class Plain(VideoSequence):

@@ -113,6 +113,13 @@ def test_meta_training_lowers_the_query_loss():
     assert module.sum_over_tasks(tasks)[1][0] < 0.8 * before
 
 
+def test_processes_beside_the_main_one_end_without_a_word_then(monkeypatch):
+    monkeypatch.setattr("eosvos.processes.is_main", lambda: False)
+    with pytest.raises(SystemExit) as end:
+        fit(make_module(max_failures=2), [[make_task(i, 0, broken=True)] for i in range(3)])
+    assert end.value.code is None
+
+
 def test_the_run_stops_when_no_task_is_finite_for_too_long():
     module = make_module(max_failures=3)
     start = [p.detach().clone() for p in module.learner.meta_parameters()]
