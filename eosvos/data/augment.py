@@ -11,8 +11,11 @@ from torchvision.transforms.v2 import functional as tv
 from eosvos.errors import UserError
 
 _ATTEMPTS = 20
-_SURVIVING = 0.25  # share of the object's pixels that must still be in the frame
+_SURVIVING = 0.25  # share of the object's pixels that must still be seen
 _LARGEST = {"flip": 1, "rotation": 180, "brightness": 1, "contrast": 1, "saturation": 1, "hue": 0.5}
+
+Frame = tuple[Tensor, Tensor]
+"""Image float [3, H, W] in 0..1; mask uint8 [H, W] of 0 (background), 1 (object), 255 (ignore)."""
 
 
 @dataclass(frozen=True)
@@ -54,20 +57,18 @@ def augment_frame(
     object's pixels stay.
     """
     config = config or AugmentConfig()
-    if _chance(config.flip, generator):
+    if chance(config.flip, generator):
         image, mask = image.flip(-1), mask.flip(-1)
     return _rotate_and_scale(image, mask, generator, config)
 
 
-def augment_task(
-    frames: list[tuple[Tensor, Tensor]], generator: Generator, config: AugmentConfig
-) -> list[tuple[Tensor, Tensor]]:
+def augment_task(frames: list[Frame], generator: Generator, config: AugmentConfig) -> list[Frame]:
     """Augment the frames of one task: colours and flip are shared, rotation and scale are drawn for each.
 
-    `frames`: pairs of image float [3, H, W] in 0..1 and mask uint8 [H, W] of 0, 1 and 255.
+    frames: images float [3, H, W] in 0..1, each with its mask uint8 [H, W] of 0, 1 and 255.
     """
     jitter = _draw_colour_jitter(generator, config)
-    flip = _chance(config.flip, generator)
+    flip = chance(config.flip, generator)
     results = []
     for image, mask in frames:
         flipped = (image.flip(-1), mask.flip(-1)) if flip else (image, mask)
@@ -76,11 +77,17 @@ def augment_task(
     return results
 
 
+def survives(before: Tensor, after: Tensor) -> bool:
+    """Whether a mask uint8 [H, W] still shows a quarter of an object, or a pixel at least, after a change."""
+    return int((after == 1).sum()) >= max(1, _SURVIVING * int((before == 1).sum()))
+
+
 def _uniform(low: float, high: float, generator: Generator) -> float:
     return low + (high - low) * float(torch.rand((), generator=generator))
 
 
-def _chance(probability: float, generator: Generator) -> bool:
+def chance(probability: float, generator: Generator) -> bool:
+    """Draw whether something of this probability happens."""
     return _uniform(0, 1, generator) < probability
 
 
@@ -103,13 +110,12 @@ def _rotate_and_scale(
     image: Tensor, mask: Tensor, generator: Generator, config: AugmentConfig
 ) -> tuple[Tensor, Tensor]:
     """Rotate and scale about the centre, redrawn until the object survives; unchanged if it never does."""
-    pixels = int((mask == 1).sum())
     for _ in range(_ATTEMPTS):
         angle = _uniform(-config.rotation, config.rotation, generator)
         scale = _uniform(config.scale_min, config.scale_max, generator)
         grid = _sampling_grid(mask, angle, scale)
         warped = _sample(mask[None].float(), grid, "nearest")[0].to(mask.dtype)
-        if int((warped == 1).sum()) >= max(1, _SURVIVING * pixels):
+        if survives(mask, warped):
             return _sample(image, grid, "bicubic").clamp(0, 1), warped
     return image, mask
 

@@ -6,11 +6,9 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import interpolate
 
-_ATTEMPTS = 10
-_SURVIVING = 0.25  # share of the task's object that must still be seen
+from eosvos.data.augment import Frame, chance, survives
 
-Frame = tuple[Tensor, Tensor]
-"""Image float [3, H, W] in 0..1; mask uint8 [H, W] of 0 (background), 1 (object), 255 (ignore)."""
+_ATTEMPTS = 10
 
 
 def mix_objects(frames: list[Frame], others: list[Frame], generator: Generator) -> list[Frame]:
@@ -21,7 +19,7 @@ def mix_objects(frames: list[Frame], others: list[Frame], generator: Generator) 
     The place is drawn for each frame, so that a quarter of the task's object is seen; a frame in which it
     never is stays as it was.
     """
-    own_scene = bool(torch.rand((), generator=generator) < 0.5)
+    own_scene = chance(0.5, generator)
     return [
         _mix(frame, _resized(other, frame[1].shape), own_scene, generator)
         for frame, other in zip(frames, others, strict=True)
@@ -30,7 +28,6 @@ def mix_objects(frames: list[Frame], others: list[Frame], generator: Generator) 
 
 def _mix(frame: Frame, other: Frame, own_scene: bool, generator: Generator) -> Frame:
     image, mask = frame
-    least = max(1, _SURVIVING * int((mask == 1).sum()))
     for _ in range(_ATTEMPTS):
         if own_scene:
             mixed, covered = _paste(image, other, generator)
@@ -38,7 +35,7 @@ def _mix(frame: Frame, other: Frame, own_scene: bool, generator: Generator) -> F
         else:
             mixed, covered = _paste(other[0], frame, generator)
             seen = covered.to(mask.dtype)
-        if int((seen == 1).sum()) >= least:
+        if survives(mask, seen):
             return mixed, seen
     return frame
 

@@ -9,8 +9,8 @@ from functools import lru_cache
 import torch
 from torch import Generator, Tensor
 
-from eosvos.data.augment import AugmentConfig, augment_task
-from eosvos.data.mix import Frame, mix_objects
+from eosvos.data.augment import AugmentConfig, Frame, augment_task, chance
+from eosvos.data.mix import mix_objects
 from eosvos.data.pools import TaskPool
 from eosvos.data.sequence import IGNORE, VideoSequence
 from eosvos.errors import UserError
@@ -128,7 +128,7 @@ class TaskSampler:
         # Made anew for every entry, so that what was tried before, and remembered or not, changes nothing.
         generator = Generator().manual_seed(derive_seed(self._seed, "task", iteration, slot))
         frames = self._frames(sequence, object_id, generator)
-        if self._mixed and float(torch.rand((), generator=generator)) < self._mixed:
+        if self._mixed and chance(self._mixed, generator):
             others = self._other_frames(sequence, generator)
             frames = mix_objects(frames, others, generator) if others else frames
         if self._augment is not None:

@@ -75,7 +75,8 @@ def split_tuning(train: Any, count: int, hold_out: bool) -> tuple[Any, list[Any]
     for i in range(len(train)):
         if len(found) == count:
             break
-        found.setdefault(_video(train[i]).name, _video(train[i]))
+        video = _video(train[i])
+        found.setdefault(video.name, video)
     tuning = list(found.values())
     if not hold_out or not isinstance(train, list):
         return train, tuning
