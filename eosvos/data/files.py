@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -70,6 +71,28 @@ class FileSequence(VideoSequence):
         height, width = self.file_size
         scale = min(1.0, (self._short_side or np.inf) / min(height, width))
         return round(height * scale), round(width * scale)
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders of the frames and of the masks; not that of a single mask, where anything may lie."""
+        masks = [path.parent for path in self.masks.values()]
+        return tuple(dict.fromkeys([path.parent for path in self.frames] + masks * (len(masks) > 1)))
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the names of the frames, of their files and the masks', and of how they are read.
+
+        Raises UserError for a missing file.
+        """
+        digest = hashlib.sha256(repr(self._reading()).encode())
+        for t, path in enumerate(self.frames):
+            for file in filter(None, (path, self.masks.get(t))):
+                with _broken_file_named(file), open(file, "rb") as content:
+                    digest.update(hashlib.file_digest(content, "sha256").digest())
+        return digest.hexdigest()
+
+    def _reading(self) -> tuple[Any, ...]:
+        """What decides, beside the content of files, what is read from them."""
+        return self.frame_names, self.annotated_frames, self.merge, self._short_side
 
     def id_defects(self, shown: Mapping[int, Path]) -> Iterator[str]:
         """Say, a sentence each, which objects are listed but not shown, or shown but not listed.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,6 +60,23 @@ class VideoSequence(ABC):
     @abstractmethod
     def mask(self, t: int) -> Tensor | None:
         """Read the mask of frame t, uint8 [H, W] of 0, object ids and 255 (ignore); None if it has none."""
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Folders that its files are read from, in which eosvos writes nothing; none if it has no files."""
+        return ()
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all that is seen of the video, hexadecimal: equal wherever it lies, if it is the same.
+
+        Reads every frame and mask.
+        """
+        digest = hashlib.sha256()
+        for t, name in enumerate(self.frame_names):
+            for part in (self.image(t), self.mask(t)):
+                digest.update(f"{name} {None if part is None else tuple(part.shape)}\n".encode())
+                digest.update(b"" if part is None else part.numpy().tobytes())
+        return digest.hexdigest()
 
     @cached_property
     def _first_frames(self) -> dict[int, int]:

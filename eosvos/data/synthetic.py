@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
@@ -80,6 +81,10 @@ class SyntheticVideo(VideoSequence):
     def object_ids(self) -> tuple[int, ...]:
         """Ids 1 to the number of objects; known without painting."""
         return tuple(range(1, self.num_objects + 1))
+
+    def fingerprint(self) -> str:
+        """SHA-256 of what the video is painted from, hexadecimal."""
+        return hashlib.sha256(repr((self._key, self.num_frames)).encode()).hexdigest()
 
     def image(self, t: int) -> Tensor:
         """Paint frame t: RGB, uint8 [3, H, W]."""

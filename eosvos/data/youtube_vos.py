@@ -32,6 +32,9 @@ class YouTubeVOSSequence(FileSequence):
         """Those listed that a mask shows; reads masks until all are found."""
         return tuple(sorted(self.categories.keys() & self._search(self.categories.keys()).keys()))
 
+    def _reading(self) -> tuple[Any, ...]:
+        return *super()._reading(), self.listed_ids
+
     def id_defects(self, shown: Mapping[int, Path]) -> Iterator[str]:
         """Say which objects of meta.json no mask shows."""
         for object_id in sorted(self.categories.keys() - shown.keys()):

@@ -9,7 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from eosvos.data.sequence import IGNORE, VideoSequence
-from eosvos.evaluation.results import davis_palette, write_whole
+from eosvos.evaluation.results import davis_palette
+from eosvos.writing import write_whole
 
 Pixels = NDArray[np.uint8]
 

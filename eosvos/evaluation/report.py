@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from eosvos.evaluation.metrics import ObjectScore
-from eosvos.evaluation.results import SequenceRecord, csv_text, write_whole
+from eosvos.evaluation.results import SequenceRecord, csv_text
+from eosvos.writing import write_whole
 
 MEASURES: dict[str, Callable[[ObjectScore], float]] = {
     "J": lambda score: score.region.mean,

@@ -13,7 +13,6 @@ There are no other folders: vos-benchmark takes each for a sequence.
 import csv
 import io
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from torch import Tensor
 
 from eosvos.errors import UserError
 from eosvos.evaluation.metrics import ObjectScore, Statistics
+from eosvos.writing import write_whole
 
 MARKER = ".finished.json"
 
@@ -180,14 +180,6 @@ def csv_text(rows: Iterable[Mapping[str, Any]]) -> str:
             {key: f"{value:.3f}" if isinstance(value, float) else value for key, value in row.items()}
         )
     return buffer.getvalue()
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that nobody ever sees half of it; makes its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
 
 
 def _summary(scores: Sequence[ObjectScore]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from eosvos.evaluation.results import write_whole
+from eosvos.writing import write_whole
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = (

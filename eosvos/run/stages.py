@@ -15,7 +15,6 @@ from pytorch_lightning.utilities import rank_zero_only
 from eosvos.data.augment import AugmentConfig
 from eosvos.data.datamodule import VOSDataModule
 from eosvos.errors import UserError
-from eosvos.evaluation.results import write_whole
 from eosvos.meta.learner import MetaLearner
 from eosvos.meta.module import MetaModule
 from eosvos.meta.parent import ParentModule
@@ -24,6 +23,7 @@ from eosvos.run.checkpoint import StoreRun
 from eosvos.run.checks import Videos, query_weights
 from eosvos.run.networks import finetune_config, outer_config, plain
 from eosvos.run.scoring import Validation
+from eosvos.writing import write_whole
 
 BEST = "best.ckpt"
 LAST = {"parent": "parent-last.ckpt", "meta": "last.ckpt"}

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from eosvos.errors import UserError
 from eosvos.evaluation.report import ReportRow, report_table, write_report
-from eosvos.evaluation.results import ResultsFolder, differences, write_whole
+from eosvos.evaluation.results import ResultsFolder, differences
 from eosvos.meta.learner import MetaLearner
 from eosvos.processes import cores, from_main, is_main
 from eosvos.run.checkpoint import LoadedCheckpoint, digest_of, load_checkpoint, run_settings
@@ -27,6 +27,7 @@ from eosvos.run.networks import build_learner, device_for, finetune_config, mode
 from eosvos.run.record import record_run
 from eosvos.run.report import Comparison, compare
 from eosvos.run.stages import LAST, meta_training, parent_training
+from eosvos.writing import write_whole
 
 START = "start.pt"
 # Warnings of libraries about what is meant to be as it is.

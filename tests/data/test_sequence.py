@@ -1,8 +1,10 @@
 import pickle
+import shutil
 
 import pytest
 import torch
 
+from eosvos.data.files import FileSequence
 from eosvos.data.pools import sequence_pool
 from eosvos.data.sequence import VideoSequence, visible_objects
 from eosvos.errors import UserError
@@ -88,3 +90,20 @@ def test_a_pool_has_one_entry_for_every_object():
 def test_a_pool_without_objects_is_refused():
     with pytest.raises(UserError, match=r"dataset\.train"):
         sequence_pool([Masks([[[0, 0, 0]]])])
+
+
+def test_a_fingerprint_is_of_what_is_seen_wherever_it_lies(disk, labels, tmp_path):
+    frame, mask = disk.frame("a.png", (24, 32)), disk.mask("m.png", labels(4))
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(disk.root, moved)
+    same = FileSequence("s", [frame], {0: mask}).fingerprint()
+    assert FileSequence("s", [moved / frame.name], {0: moved / mask.name}).fingerprint() == same
+    others = [
+        FileSequence("s", [frame], {}),
+        FileSequence("s", [frame], {0: mask}, merge=True),
+        FileSequence("s", [frame], {0: mask}, short_side=12),
+        FileSequence("s", [frame, disk.frame("b.png", (24, 32))], {0: mask}),
+        FileSequence("s", [frame], {0: disk.mask("other.png", labels(5))}),
+        FileSequence("s", [disk.frame("a2.png", (24, 32), 99)], {0: mask}),
+    ]
+    assert len({same, *(other.fingerprint() for other in others)}) == 7

@@ -11,7 +11,8 @@ from PIL import Image
 from eosvos.errors import UserError
 from eosvos.evaluation.metrics import ObjectScore, Statistics
 from eosvos.evaluation.overlay import OverlayStrip
-from eosvos.evaluation.results import ResultsFolder, SequenceRecord, davis_palette, write_whole
+from eosvos.evaluation.results import ResultsFolder, SequenceRecord, davis_palette
+from eosvos.writing import write_whole
 
 MANIFEST = {"checkpoint": "abc", "finetune": {"steps": 10, "online": {"every": 5}}, "segmenter": "tiny"}
 
@@ -175,12 +176,3 @@ def test_the_only_folders_are_sequences(two_squares, tmp_path):
 def test_without_scores_there_are_no_tables(tmp_path):
     ResultsFolder(tmp_path, "test-dev", MANIFEST).write_tables([record("hidden")])
     assert not list(tmp_path.glob("*.csv"))
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "deep/file.txt"
-    write_whole(path, b"old")
-    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
-    with pytest.raises(OSError, match="full"):
-        write_whole(path, b"new")
-    assert path.read_bytes() == b"old"

@@ -38,7 +38,7 @@ def test_networks_of_eosvos_are_trusted():
         "eosvos.run.record.subprocess.run",
         "eosvos.seeding.hashlib.md5",
         "eosvos.models.mask_rcnn.RPNHead",
-        "eosvos.evaluation.results.write_whole",
+        "eosvos.writing.write_whole",
         SYNTHETIC,
         "eosvos.models.gone.Gone",
         "eosvosx.Thing",

@@ -1,0 +1,70 @@
+import errno
+import os
+
+import pytest
+
+from eosvos.errors import UserError
+from eosvos.writing import check_apart, check_writable, whole_file, write_whole
+
+
+def _fail_half_way(path, error):
+    with whole_file(path) as temporary:
+        temporary.write_bytes(b"half")
+        raise error
+
+
+def test_a_file_is_written_with_its_folder_and_replaced_whole(tmp_path):
+    path = tmp_path / "a/b.txt"
+    write_whole(path, b"old")
+    with whole_file(path) as temporary:
+        temporary.write_bytes(b"new")
+        assert path.read_bytes() == b"old"
+        assert temporary.parent == path.parent
+    assert path.read_bytes() == b"new"
+    assert os.listdir(path.parent) == ["b.txt"]
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    write_whole(path, b"old")
+    with pytest.raises(KeyError):
+        _fail_half_way(path, KeyError())
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    write_whole(path, b"old")
+    with pytest.raises(UserError, match=r"a\.txt cannot be written \(No space left on device\): make room"):
+        _fail_half_way(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_file_in_the_way_of_a_folder_is_one_sentence(tmp_path):
+    (tmp_path / "a").write_text("a file")
+    with pytest.raises(UserError, match=r"b\.txt cannot be written .* choose another place"):
+        write_whole(tmp_path / "a/b.txt", b"")
+    with pytest.raises(UserError, match=r"results=.*b: .*a is a file, not a folder"):
+        check_writable(tmp_path / "a/b", "results")
+    with pytest.raises(UserError, match=r"results=.*a: .*a is a file, not a folder"):
+        check_writable(tmp_path / "a", "results")
+
+
+def test_whether_a_folder_can_be_written_is_known_without_making_it(tmp_path, monkeypatch):
+    check_writable(tmp_path / "a/b", "results")
+    assert not os.listdir(tmp_path)
+    monkeypatch.setattr(os, "access", lambda folder, mode: folder != tmp_path)
+    with pytest.raises(UserError, match=f"results=.*b: the folder {tmp_path} cannot be written"):
+        check_writable(tmp_path / "a/b", "results")
+
+
+@pytest.mark.parametrize("target", ["clip", "clip/out", "link", "clip/../clip"])
+def test_nothing_is_written_where_files_are_read(tmp_path, target):
+    (tmp_path / "clip").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "clip")
+    with pytest.raises(UserError, match=r"results=.* would write into .*clip, which is read from"):
+        check_apart(tmp_path / target, [tmp_path / "clip"], "results")
+    check_apart(tmp_path / "clip-out", [tmp_path / "clip"], "results")
+    check_apart(tmp_path, [tmp_path / "clip"], "results")
