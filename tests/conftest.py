@@ -8,13 +8,20 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+GOLDENS = Path(__file__).with_name("goldens")
+
+
+@pytest.fixture(scope="session")
+def goldens() -> Path:
+    """The folder of reference numbers for losses, meta-gradients and networks; its README says what they are."""
+    return GOLDENS
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of reference numbers and real videos beside the checkout."""
+    """The folder of real videos, and reference numbers for them, beside the checkout."""
     if not SHARED.is_dir():
-        pytest.skip("needs ../shared (reference numbers and real videos), which is not here")
+        pytest.skip("needs ../shared (real videos and their reference numbers), which is not here")
     return SHARED
 
 

@@ -46,8 +46,8 @@ class TinySegmenter(Segmenter):
 
 
 @pytest.fixture(scope="module")
-def golden(shared) -> dict[str, Tensor]:
-    with np.load(shared / "goldens" / "meta" / "meta_optimizer.npz") as file:
+def golden(goldens) -> dict[str, Tensor]:
+    with np.load(goldens / "meta" / "meta_optimizer.npz") as file:
         return {key: torch.from_numpy(np.asarray(file[key])) for key in file}
 
 

@@ -18,9 +18,9 @@ def learner() -> MetaLearner:
 
 
 @pytest.mark.parametrize(("decayed", "reference"), [(True, "ref"), (False, "ref_wd0")])
-def test_radam_equals_the_published_one(shared, decayed, reference):
+def test_radam_equals_the_published_one(goldens, decayed, reference):
     """f(p) = 0.5 sum(a p^2), 12 steps."""
-    golden = np.load(shared / "goldens" / "meta" / "radam.npz")
+    golden = np.load(goldens / "meta" / "radam.npz")
     learner = MetaLearner(TinySegmenter(), RateConfig(init=0.05))
     learner.segmenter.backbone = nn.ParameterList([nn.Parameter(torch.from_numpy(golden["p0"].copy()))])
     decay = float(golden["wd"]) if decayed else 0.0

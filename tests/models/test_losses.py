@@ -31,15 +31,15 @@ def check_golden(loss_function, logits, labels, loss, gradient):
 
 
 @pytest.mark.parametrize("case", ["c0", "c1"])
-def test_lovasz_equals_published(shared, case):
-    golden = np.load(shared / "goldens/losses/lovasz.npz")
+def test_lovasz_equals_published(goldens, case):
+    golden = np.load(goldens / "losses/lovasz.npz")
     check_golden(lovasz_hinge, *(golden[f"{case}_{key}"] for key in ("logits", "labels", "loss", "grad")))
 
 
 @pytest.mark.parametrize("case", ["c0", "c1"])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_dice_and_balanced_equal_published(shared, case, variant):
-    golden = np.load(shared / "goldens/losses/dice_cbce.npz")
+def test_dice_and_balanced_equal_published(goldens, case, variant):
+    golden = np.load(goldens / "losses/dice_cbce.npz")
     logits, labels = golden[f"{case}_logits"], golden[f"{case}_labels"]
     check_golden(
         VARIANTS[variant], logits, labels, golden[f"{case}_{variant}_loss"], golden[f"{case}_{variant}_grad"]

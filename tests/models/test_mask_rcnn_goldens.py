@@ -45,8 +45,8 @@ def formula_frame() -> tuple[Tensor, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def goldens(shared: Path) -> dict[str, Any]:
-    return json.loads((shared / "goldens" / "mask_rcnn.json").read_text())
+def golden(goldens: Path) -> dict[str, Any]:
+    return json.loads((goldens / "mask_rcnn.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -116,25 +116,25 @@ CASES = {"eval_no_target": None, "eval_extend": "extend", "eval_replace": "repla
 
 @pytest.mark.parametrize(("size", "library"), [("native", "tv04"), ("native", "tv029"), ("default", "tv04")])
 def test_training_and_evaluation(
-    goldens: dict[str, Any], weights: dict[str, Tensor], size: str, library: str
+    golden: dict[str, Any], weights: dict[str, Tensor], size: str, library: str
 ) -> None:
     variant = {"tv04": "published", "tv029": "torchvision"}[library]
     model = network(weights, size, variant=variant)
-    golden = goldens["results"][f"{size}/{library}"]
-    check_evaluation(model, golden, CASES)
+    expected = golden["results"][f"{size}/{library}"]
+    check_evaluation(model, expected, CASES)
     # In double precision nearly equal scores have one order, whatever the processor's kernels.
-    check_training(model.double(), golden["train"], 1e-4, 1e-2)
+    check_training(model.double(), expected["train"], 1e-4, 1e-2)
 
 
 @pytest.mark.parametrize("library", ["tv04", "tv029"])
-def test_training_on_all_samples(goldens: dict[str, Any], weights: dict[str, Tensor], library: str) -> None:
+def test_training_on_all_samples(golden: dict[str, Any], weights: dict[str, Tensor], library: str) -> None:
     variant = {"tv04": "published", "tv029": "torchvision"}[library]
     model = network(weights, "native", variant=variant, rpn_samples=10**6, roi_samples=10**6)
-    check_training(model, goldens["all_samples_native"][library]["train"], 1e-5, 5e-3)
+    check_training(model, golden["all_samples_native"][library]["train"], 1e-5, 5e-3)
 
 
-def test_size_of_the_published_network(weights: dict[str, Tensor], shared: Path) -> None:
-    layout = json.loads((shared / "goldens" / "published_state_dict_layout.json").read_text())
+def test_size_of_the_published_network(weights: dict[str, Tensor], goldens: Path) -> None:
+    layout = json.loads((goldens / "published_state_dict_layout.json").read_text())
     assert len(weights) == 201
     assert sum(value.numel() for value in weights.values()) == 43_975_515
     published = json.dumps(layout)
