@@ -13,7 +13,7 @@ GOLDENS = Path(__file__).with_name("goldens")
 
 @pytest.fixture(scope="session")
 def goldens() -> Path:
-    """The folder of reference numbers for losses, meta-gradients and networks; its README says what they are."""
+    """The folder of reference numbers for losses, meta-gradients and networks, see its README."""
     return GOLDENS
 
 
