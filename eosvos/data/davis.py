@@ -7,7 +7,7 @@ from pathlib import Path
 from eosvos.data.checks import sound
 from eosvos.data.files import FileSequence
 from eosvos.data.layouts import choose, files, folder, list_each, subfolders
-from eosvos.data.sequence import VideoSequence, visible_objects
+from eosvos.data.sequence import VideoSequence
 from eosvos.errors import UserError
 
 _MEND = "set dataset.root to the folder that holds JPEGImages, Annotations and ImageSets"
@@ -21,8 +21,7 @@ class DavisSequence(FileSequence):
     @cached_property
     def object_ids(self) -> tuple[int, ...]:
         """Ids of the objects, ascending; reads masks up to the first that shows one (when reduced, too)."""
-        shown = (visible_objects(self.mask(t)) for t in self.annotated_frames)
-        return tuple(next(filter(None, shown), ()))
+        return tuple(next(filter(None, map(self.visible, self.annotated_frames)), ()))
 
     def id_defects(self, shown: Mapping[int, Path]) -> Iterator[str]:
         """Say which objects are left out, as only a later mask shows them."""

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eosvos.data.checks import sound
-from eosvos.data.files import FileSequence, read_header, read_labels
+from eosvos.data.files import FileSequence
+from eosvos.data.pictures import read_header, read_labels
 from eosvos.data.layouts import choose, files, folder, list_each, subfolders
 from eosvos.data.sequence import IGNORE, VideoSequence, visible_objects
 from eosvos.errors import UserError

@@ -61,6 +61,10 @@ class VideoSequence(ABC):
     def mask(self, t: int) -> Tensor | None:
         """Read the mask of frame t, uint8 [H, W] of 0, object ids and 255 (ignore); None if it has none."""
 
+    def visible(self, t: int) -> list[int]:
+        """Return the ids of the objects that the mask of frame t shows, ascending; none without a mask."""
+        return visible_objects(self.mask(t))
+
     @property
     def folders(self) -> tuple[Path, ...]:
         """Folders that its files are read from, in which eosvos writes nothing; none if it has no files."""
@@ -95,7 +99,7 @@ class VideoSequence(ABC):
         """
         found = self._first_frames
         while self._unread and (wanted is None or not wanted <= found.keys()):
-            for object_id in visible_objects(self.mask(self._unread[0])):
+            for object_id in self.visible(self._unread[0]):
                 found.setdefault(object_id, self._unread[0])
             del self._unread[0]
         return found
