@@ -1,6 +1,7 @@
 """What can be wrong with files: a quick check of headers at every start, and a whole one on request."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
@@ -49,6 +50,23 @@ def all_defects(sequence: FileSequence) -> Iterator[str]:
     # A mask that cannot be read may show what the others do not.
     if len(ids) == len(sequence.masks):
         yield from sequence.id_defects({i: path for path in reversed(ids) for i in ids[path]})
+
+
+def unscored_objects(sequence: FileSequence) -> Iterator[str]:
+    """Say, a sentence each, which objects the last mask is the first to show, though there are others.
+
+    Nothing is said of a sequence whose masks are broken. Decodes masks.
+    """
+    last = sequence.annotated_frames[-1:]
+    if len(sequence.annotated_frames) < 2:
+        return
+    with suppress(UserError):
+        for object_id in sequence.object_ids:
+            if sequence.first_frame(object_id) in last:
+                yield (
+                    f"{sequence.masks[last[0]]} is the first to show object {object_id} and the last mask, so "
+                    "that the object is not scored"
+                )
 
 
 def _each_once(*defects: Iterable[str]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The one way in which picture files are read, frames and masks alike; what the header says holds for the pixels."""
+"""The one way in which picture files are read: frames and masks alike, header and pixels alike."""
 
 from __future__ import annotations
 
@@ -159,9 +159,7 @@ def _check_background(path: Path, palette: NDArray[np.int_], labels: NDArray[np.
         )
 
 
-def _check_edges(
-    path: Path, labels: NDArray[np.uint8], brightness: NDArray[np.int_], white: bool
-) -> None:
+def _check_edges(path: Path, labels: NDArray[np.uint8], brightness: NDArray[np.int_], white: bool) -> None:
     """Raise UserError if ids look like smooth edges: many of them, or some of a grey mask beside white.
 
     brightness: of each id, [256]. white: 255 may be the colour of an object.
