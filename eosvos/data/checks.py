@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from eosvos.data.files import FileSequence, misfit
 from eosvos.data.pictures import ID_MODES, absent, no_ids, read_header, read_image
-from eosvos.data.sequence import visible_objects
+from eosvos.data.sequence import scored_frames, visible_objects
 from eosvos.errors import UserError
 
 _Sequences = TypeVar("_Sequences", bound=Sequence[FileSequence])
@@ -53,20 +53,16 @@ def all_defects(sequence: FileSequence) -> Iterator[str]:
 
 
 def unscored_objects(sequence: FileSequence) -> Iterator[str]:
-    """Say, a sentence each, which objects the last mask is the first to show, though there are others.
+    """Say, a sentence each, which objects appear so late that no mask is left to score them, as others are.
 
-    Nothing is said of a sequence whose masks are broken. Decodes masks.
+    Nothing is said where no object is scored, or masks are broken. Decodes masks.
     """
-    last = sequence.annotated_frames[-1:]
-    if len(sequence.annotated_frames) < 2:
-        return
     with suppress(UserError):
-        for object_id in sequence.object_ids:
-            if sequence.first_frame(object_id) in last:
-                yield (
-                    f"{sequence.masks[last[0]]} is the first to show object {object_id} and the last mask, so "
-                    "that the object is not scored"
-                )
+        scored = scored_frames(sequence)
+        for object_id in sequence.object_ids if scored else ():
+            first = sequence.first_frame(object_id)
+            if first >= scored[-1]:
+                yield f"object {object_id} is not scored: no mask comes after {sequence.masks[first]}"
 
 
 def _each_once(*defects: Iterable[str]) -> Iterator[str]:

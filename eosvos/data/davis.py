@@ -82,8 +82,10 @@ def list_davis(
     names = choose(sequences, listed, "sequence", where)
 
     def sequence(name: str) -> DavisSequence:
-        places = [folder(top / kind / resolution / name, mend) for kind in ("JPEGImages", "Annotations")]
-        return _sequence(*places, listed[name], year == "2016", short_side)
+        images, masks = (
+            folder(top / kind / resolution / name, mend) for kind in ("JPEGImages", "Annotations")
+        )
+        return _sequence(images, masks, listed[name], year == "2016", short_side)
 
     return list_each(sequence, names, defects)
 

@@ -61,6 +61,23 @@ def folder_sequences(
     return [*videos]
 
 
+def comparing_masks(videos: Sequence[VideoSequence]) -> str | None:
+    """Say which masks of folders' videos show no new object and serve to compare alone; None without any."""
+    idle = [
+        video.masks[t]
+        for video in videos
+        if isinstance(video, FolderSequence)
+        for t in sorted(set(video.annotated_frames) - {video.first_frame(i) for i in video.object_ids})
+    ]
+    if not idle:
+        return None
+    more = f" and {len(idle) - 1} more" * (len(idle) > 1)
+    return (
+        "masks of objects that are already followed are compared with what is found, and correct nothing: "
+        f"{idle[0]}{more}"
+    )
+
+
 def list_folder(
     images: str,
     masks: str,
@@ -97,9 +114,8 @@ def _image_folder(images: str) -> Path:
     if path.suffix.lower() in FRAME_SUFFIXES:
         mend = f"{_NO_FOLDER}, such as {path.absolute().parent}"
     else:
-        mend = (
-            f"turn a video into frames with mkdir frames; ffmpeg -i {quote(str(path))} -q:v 2 frames/%05d.jpg"
-        )
+        command = f"ffmpeg -i {quote(str(path))} -q:v 2 frames/%05d.jpg"
+        mend = f"make a folder of its frames, with mkdir frames && {command}"
     return folder(path, _NO_FOLDER, mend)
 
 

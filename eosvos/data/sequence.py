@@ -129,3 +129,14 @@ def visible_objects(mask: Tensor | NDArray[np.uint8] | None) -> list[int]:
     """Return the ids of the objects that a mask uint8 [H, W] shows, ascending; none for None."""
     values: list[int] = [] if mask is None else np.bincount(np.ravel(mask)).nonzero()[0].tolist()
     return [value for value in values if value not in (0, IGNORE)]
+
+
+def scored_frames(sequence: VideoSequence) -> tuple[int, ...]:
+    """Indices of the annotated frames that count: not the last, and none whose annotation is given.
+
+    Given are the frames where an object is first annotated. On DAVIS this leaves out the first and the last
+    frame.
+    """
+    given = {sequence.first_frame(object_id) for object_id in sequence.object_ids}
+    left_out = given | {sequence.num_frames - 1}
+    return tuple(t for t in sequence.annotated_frames if t not in left_out)
