@@ -82,9 +82,8 @@ def list_davis(
     names = choose(sequences, listed, "sequence", where)
 
     def sequence(name: str) -> DavisSequence:
-        images, masks = (
-            folder(top / kind / resolution / name, mend) for kind in ("JPEGImages", "Annotations")
-        )
+        places = (top / kind / resolution / name for kind in ("JPEGImages", "Annotations"))
+        images, masks = (folder(place, mend) for place in places)
         return _sequence(images, masks, listed[name], year == "2016", short_side)
 
     return list_each(sequence, names, defects)

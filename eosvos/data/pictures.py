@@ -71,7 +71,7 @@ def read_labels(path: Path, merge: bool = False) -> NDArray[np.uint8]:
     if image.mode not in ID_MODES:
         if not merge:
             raise UserError(no_ids(path, image.mode))
-        return _colours(image, path).any(-1).astype(np.uint8)
+        return (_colours(image, path).max(-1) > 0).astype(np.uint8)
     labels = np.asarray(image).astype(np.uint8)
     palette = _palette(image)
     _check_background(path, palette, labels)
@@ -150,7 +150,7 @@ def _palette(image: Image.Image) -> NDArray[np.int_]:
 
 def _check_background(path: Path, palette: NDArray[np.int_], labels: NDArray[np.uint8]) -> None:
     """Raise UserError if a palette [256, 3] is black at an index that is used, but not at 0."""
-    black = (palette < _NEARLY_BLACK).all(-1)
+    black = palette.max(-1) < _NEARLY_BLACK
     used = np.unique(labels)
     if not black[0] and black[used].any():
         raise UserError(

@@ -106,7 +106,8 @@ def list_youtube_vos(
     def sequence(name: str) -> YouTubeVOSSequence:
         # Elsewhere frames are listed that have no mask to learn from.
         annotated = videos[name].frames if split == "train" else frozenset()
-        images, masks = (folder(top / split / kind / name, mend) for kind in ("JPEGImages", "Annotations"))
+        places = (top / split / kind / name for kind in ("JPEGImages", "Annotations"))
+        images, masks = (folder(place, mend) for place in places)
         return _sequence(images, masks, videos[name].categories, annotated, short_side)
 
     return list_each(sequence, names, defects)
