@@ -2,12 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 
-from eosvos.data.checks import all_defects
-from eosvos.data.davis import list_davis
+from eosvos.data.checks import all_defects, unscored_objects
+from eosvos.data.davis import davis_splits, list_davis
 from eosvos.data.files import FileSequence
 from eosvos.data.folder import list_folder
 from eosvos.data.youtube_vos import list_youtube_vos
@@ -28,36 +28,52 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _list(options: argparse.Namespace, defects: list[str]) -> Sequence[FileSequence]:
-    """What can be listed; what cannot is added to `defects`."""
+def _list(options: argparse.Namespace, defects: dict[str, str]) -> Sequence[FileSequence]:
+    """What can be listed; what cannot is added to `defects`, by name."""
     if options.layout == "folder":
         masks = options.masks or str(Path(options.root).parent / "masks")
         return list_folder(options.root, masks, sequences=options.sequences, defects=defects)
     if options.layout == "youtube_vos":
         split = options.split or "train"
         return list_youtube_vos(options.root, split, sequences=options.sequences, defects=defects)
-    year = options.layout.removeprefix("davis")
-    return list_davis(
-        options.root, year, options.resolution, options.split, options.sequences, defects=defects
-    )
+    place = options.root, options.layout.removeprefix("davis"), options.resolution
+    if options.split or options.sequences:
+        return list_davis(*place, options.split, options.sequences, defects=defects)
+    # Lists first: they know of frames that are missing at the end of a video.
+    found: dict[str, FileSequence] = {}
+    for split in (*davis_splits(*place), None):
+        found = {video.name: video for video in list_davis(*place, split, defects=defects)} | found
+    return list(found.values())
+
+
+def _counted(listed: Iterable[Path]) -> str:
+    """How many files there are, and of how many."""
+    there = [path.is_file() for path in listed]
+    return _of(sum(there), len(there))
+
+
+def _of(there: int, listed: int) -> str:
+    return str(there) if there == listed else f"{there} of {listed}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check a data set; return the exit status: 0 in order, 1 with defects, 2 if nothing can be listed."""
-    unlisted: list[str] = []
+    unlisted: dict[str, str] = {}
     try:
         sequences = _list(_parse(arguments), unlisted)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
     count = 0
-    for defect in chain(unlisted, *map(all_defects, sequences)):
+    for defect in chain(unlisted.values(), *map(all_defects, sequences)):
         print(defect, flush=True)
         count += 1
-    frames = sum(sequence.num_frames for sequence in sequences)
-    masks = sum(len(sequence.masks) for sequence in sequences)
+    for note in chain(*map(unscored_objects, sequences)):
+        print(note)
+    frames = _counted(path for sequence in sequences for path in sequence.frames)
+    masks = _counted(path for sequence in sequences for path in sequence.masks.values())
     print(
-        f"{len(sequences)} sequences, {frames} frames, {masks} masks: "
+        f"{_of(len(sequences), len(sequences) + len(unlisted))} sequences, {frames} frames, {masks} masks: "
         f"{count or 'no'} defect{'s' * (count != 1)}"
     )
     return int(count > 0)

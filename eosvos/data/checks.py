@@ -1,20 +1,14 @@
 """What can be wrong with files: a quick check of headers at every start, and a whole one on request."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
-from eosvos.data.files import (
-    ID_MODES,
-    FileSequence,
-    absent,
-    misfit,
-    no_ids,
-    read_header,
-    read_image,
-    read_labels,
-)
-from eosvos.data.sequence import visible_objects
+from eosvos.data.files import FileSequence, misfit
+from eosvos.data.pictures import ID_MODES, absent, no_ids, read_header, read_image
+from eosvos.data.sequence import scored_frames, visible_objects
 from eosvos.errors import UserError
 
 _Sequences = TypeVar("_Sequences", bound=Sequence[FileSequence])
@@ -38,9 +32,8 @@ def header_defects(sequence: FileSequence, frames: Iterable[int]) -> Iterator[st
     And which files the listing found to be missing, whatever the frames. Opens files without decoding them,
     but for masks up to the first that shows an object.
     """
-    yield from map(absent, sequence.missing)
-    yield from _file_defects(sequence, frames, _check_image_header, _check_mask_header)
-    yield from _no_object(sequence)
+    files = _file_defects(sequence, frames, _check_image_header, _check_mask_header)
+    yield from _each_once(map(absent, sequence.missing), files, _no_object(sequence))
 
 
 def all_defects(sequence: FileSequence) -> Iterator[str]:
@@ -48,15 +41,36 @@ def all_defects(sequence: FileSequence) -> Iterator[str]:
     ids: dict[Path, list[int]] = {}
 
     def decode_mask(sequence: FileSequence, path: Path) -> None:
-        labels = read_labels(path, sequence.merge)
+        labels = sequence.read_mask(path)
         ids[path] = visible_objects(labels)
         _check_size(sequence, path, labels.shape)
 
-    yield from _file_defects(sequence, range(sequence.num_frames), _decode_image, decode_mask)
-    yield from _no_object(sequence)
+    files = _file_defects(sequence, range(sequence.num_frames), _decode_image, decode_mask)
+    yield from _each_once(files, _no_object(sequence))
     # A mask that cannot be read may show what the others do not.
     if len(ids) == len(sequence.masks):
         yield from sequence.id_defects({i: path for path in reversed(ids) for i in ids[path]})
+
+
+def unscored_objects(sequence: FileSequence) -> Iterator[str]:
+    """Say, a sentence each, which objects appear so late that no mask is left to score them, as others are.
+
+    Nothing is said where no object is scored, or masks are broken. Decodes masks.
+    """
+    with suppress(UserError):
+        scored = scored_frames(sequence)
+        for object_id in sequence.object_ids if scored else ():
+            first = sequence.first_frame(object_id)
+            if first >= scored[-1]:
+                yield f"object {object_id} is not scored: no mask comes after {sequence.masks[first]}"
+
+
+def _each_once(*defects: Iterable[str]) -> Iterator[str]:
+    told: set[str] = set()
+    for defect in chain(*defects):
+        if defect not in told:
+            yield defect
+        told.add(defect)
 
 
 def _file_defects(
@@ -65,7 +79,6 @@ def _file_defects(
     check_image: Callable[[FileSequence, Path], None],
     check_mask: Callable[[FileSequence, Path], None],
 ) -> Iterator[str]:
-    told = set()
     for t in frames:
         jobs = [(check_image, sequence.frames[t])]
         if t in sequence.masks:
@@ -74,9 +87,7 @@ def _file_defects(
             try:
                 check(sequence, path)
             except UserError as defect:
-                if str(defect) not in told:
-                    yield str(defect)
-                told.add(str(defect))
+                yield str(defect)
 
 
 def _check_size(sequence: FileSequence, path: Path, size: tuple[int, ...]) -> None:
@@ -100,7 +111,7 @@ def _decode_image(sequence: FileSequence, path: Path) -> None:
 
 
 def _no_object(sequence: FileSequence) -> Iterator[str]:
-    """Say so if no readable mask that should show an object does."""
+    """Say so if no mask that should show an object does, or if one cannot be read before any is seen to."""
     if not sequence.masks:
         yield f"sequence {sequence.name} has no mask: add one for its first frame, {sequence.frames[0].stem}"
         return
@@ -108,15 +119,11 @@ def _no_object(sequence: FileSequence) -> Iterator[str]:
     problem = f"no mask of sequence {sequence.name} shows an object"
     if sequence.all_in_first:
         masks, problem = masks[:1], f"the first mask of sequence {sequence.name} shows no object"
-    if not any(_shows_object(path, sequence.merge) for path in masks):
-        values = "all is black" if sequence.merge else "0 is background, and 255 is ignored"
-        yield f"{problem} ({values}): correct {masks[0]}, or leave the sequence out"
-
-
-def _shows_object(path: Path, merge: bool) -> bool:
-    """Whether a mask file has a pixel of an object; a broken one, reported elsewhere, counts as if."""
     try:
-        labels = read_labels(path, merge)
-    except UserError:
-        return True
-    return bool(visible_objects(labels))
+        if any(visible_objects(sequence.read_mask(path)) for path in masks):
+            return
+    except UserError as error:
+        yield str(error)
+        return
+    values = "all is black" if sequence.merge else "0 is background, and 255 is ignored"
+    yield f"{problem} ({values}): correct {masks[0]}, or leave the sequence out"

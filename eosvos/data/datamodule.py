@@ -1,5 +1,6 @@
 """The LightningDataModule: tasks for training, whole sequences for validation and test."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import cast
@@ -12,25 +13,29 @@ from eosvos.data.augment import AugmentConfig
 from eosvos.data.pools import TaskPool, sequence_pool
 from eosvos.data.sequence import VideoSequence
 from eosvos.data.tasks import Task, TaskSampler
-from eosvos.errors import UserError
+from eosvos.errors import SHOWN, UserError
 from eosvos.processes import place
+
+_log = logging.getLogger(__name__)
 
 
 class _Draws(Dataset):
-    """Maps a meta iteration to the tasks of some slots; an error in a user's file becomes a value.
+    """Maps a meta iteration to the tasks of some slots, and what the sampler has left out so far.
 
-    (DataLoader workers would re-raise it with a traceback as its message.)
+    An error in a user's file becomes a value: DataLoader workers would re-raise it with a traceback as its
+    message.
     """
 
     def __init__(self, sampler: TaskSampler, slots: Sequence[int]) -> None:
         self._sampler = sampler
         self._slots = slots
 
-    def __getitem__(self, iteration: int) -> list[Task] | UserError:
+    def __getitem__(self, iteration: int) -> tuple[list[Task] | UserError, dict[int, str]]:
         try:
-            return [self._sampler.sample(iteration, slot) for slot in self._slots]
+            drawn = [self._sampler.sample(iteration, slot) for slot in self._slots]
         except UserError as error:
-            return error
+            return error, self._sampler.left_out
+        return drawn, self._sampler.left_out
 
 
 def _single_threaded_cv2(_: int = 0) -> None:
@@ -71,7 +76,23 @@ class TaskLoader:
         """
         _single_threaded_cv2()
         iterations = range(self._start(), self._iterations)
-        yield from self._loader(self._draws, sampler=iterations, batch_size=None)
+        left_out: dict[int, str] = {}
+        try:
+            for tasks, missed in self._loader(self._draws, sampler=iterations, batch_size=None):
+                left_out |= missed
+                yield tasks
+        finally:
+            if left_out:
+                _log.warning("%s", _without(left_out))
+
+
+def _without(left_out: dict[int, str]) -> str:
+    """Say how many objects were not trained on, and which."""
+    names = sorted(left_out.values())
+    return (
+        f"training left out {len(names)} objects that no mask shows: {', '.join(names[:SHOWN])}"
+        f"{', ...' * (len(names) > SHOWN)}: correct their masks, or give dataset.train.short_side more pixels"
+    )
 
 
 class SequenceShare:

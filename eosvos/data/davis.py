@@ -6,8 +6,8 @@ from pathlib import Path
 
 from eosvos.data.checks import sound
 from eosvos.data.files import FileSequence
-from eosvos.data.layouts import choose, files, folder, list_each, subfolders
-from eosvos.data.sequence import VideoSequence, visible_objects
+from eosvos.data.layouts import choose, files, folder, list_each, no_frames, read_text, subfolders
+from eosvos.data.sequence import VideoSequence
 from eosvos.errors import UserError
 
 _MEND = "set dataset.root to the folder that holds JPEGImages, Annotations and ImageSets"
@@ -21,8 +21,7 @@ class DavisSequence(FileSequence):
     @cached_property
     def object_ids(self) -> tuple[int, ...]:
         """Ids of the objects, ascending; reads masks up to the first that shows one (when reduced, too)."""
-        shown = (visible_objects(self.mask(t)) for t in self.annotated_frames)
-        return tuple(next(filter(None, shown), ()))
+        return tuple(next(filter(None, map(self.visible, self.annotated_frames)), ()))
 
     def id_defects(self, shown: Mapping[int, Path]) -> Iterator[str]:
         """Say which objects are left out, as only a later mask shows them."""
@@ -60,59 +59,77 @@ def list_davis(
     split: str | None = None,
     sequences: Sequence[str] | None = None,
     short_side: int | None = None,
-    defects: list[str] | None = None,
+    defects: dict[str, str] | None = None,
 ) -> list[DavisSequence]:
-    """Do as davis_sequences, but leave the files unopened; `defects`: takes what cannot be listed."""
+    """Do as davis_sequences, but leave the files unopened.
+
+    defects: takes what cannot be listed, by name.
+    """
     if year not in ("2016", "2017"):
         raise UserError(f"DAVIS of the year {year!r} is not known: use 2016 or 2017")
     top = folder(root, _MEND)
     images = folder(top / "JPEGImages" / resolution, _MEND + ", or change the resolution")
     folder(top / "Annotations" / resolution, _MEND + ", or change the resolution")
-    listed = _read_list(top, year, resolution, split) if split else dict.fromkeys(subfolders(images))
-    where = f"split {split} of {top}" if split else str(images)
+    lists = _lists(top, year, resolution)
+    if split:
+        choose([split], lists, "split", str(top / "ImageSets"))
+        listed, where = _read_list(lists[split]), f"split {split} of {top}"
+        mend = f"{lists[split]} lists it: restore the sequence, or take it off the list"
+    else:
+        listed, where, mend = dict.fromkeys(subfolders(images)), str(images), _MEND
+        if not listed:
+            raise UserError(f"the folder {images} holds no sequences: {_MEND}")
     names = choose(sequences, listed, "sequence", where)
 
     def sequence(name: str) -> DavisSequence:
-        return _sequence(top, resolution, name, listed[name], year == "2016", short_side)
+        places = (top / kind / resolution / name for kind in ("JPEGImages", "Annotations"))
+        images, masks = (folder(place, mend) for place in places)
+        return _sequence(images, masks, listed[name], year == "2016", short_side)
 
     return list_each(sequence, names, defects)
 
 
-def _read_list(top: Path, year: str, resolution: str, split: str) -> dict[str, list[str] | None]:
-    """Read a list of ImageSets: frames of each sequence where it names them, else None."""
+def davis_splits(root: str, year: str, resolution: str = "480p") -> list[str]:
+    """Names of the lists in ImageSets, sorted."""
+    return sorted(_lists(folder(root, _MEND), year, resolution))
+
+
+def _lists(top: Path, year: str, resolution: str) -> dict[str, Path]:
+    """The lists of ImageSets by their names, those of the splits."""
     parts = (resolution, "480p", "1080p", "2016") if year == "2016" else ("2017",)
-    lists = {path.stem: path for part in reversed(parts) for path in (top / "ImageSets" / part).glob("*.txt")}
-    choose([split], lists, "split", str(top / "ImageSets"))
+    return {path.stem: path for part in reversed(parts) for path in (top / "ImageSets" / part).glob("*.txt")}
+
+
+def _read_list(path: Path) -> dict[str, list[str] | None]:
+    """Read a list of ImageSets: frames of each sequence where it names them, else None."""
     listed: dict[str, list[str] | None] = {}
-    for line in filter(str.strip, lists[split].read_text().splitlines()):
+    for line in filter(str.strip, read_text(path).splitlines()):
         entry = Path(line.split()[0])
         if len(entry.parts) == 1:
             listed[entry.name] = None
         else:
             listed[entry.parent.name] = [*(listed.get(entry.parent.name) or []), entry.stem]
     if not listed:
-        raise UserError(f"{lists[split]} names no sequence: restore the official list")
+        raise UserError(f"{path} names no sequence: restore the official list")
     return listed
 
 
 def _sequence(
-    top: Path, resolution: str, name: str, listed: list[str] | None, merge: bool, short_side: int | None
+    images: Path, annotations: Path, listed: list[str] | None, merge: bool, short_side: int | None
 ) -> DavisSequence:
     """Pair frames and masks by name.
 
     Videos are annotated in all frames, or in the first one only (test-dev). Files that should be there but
     are not are part of the sequence, for the check of headers to report.
     """
-    images = folder(top / "JPEGImages" / resolution / name, "restore the sequence or take it off the list")
-    annotations = folder(top / "Annotations" / resolution / name, "restore the sequence's masks")
     masks = files(annotations, [".png"])
     names = listed or _without_gaps(files(images).keys() | masks.keys())
     if not names:
-        raise UserError(f"the folder {images} holds no frames: restore the sequence or take it off the list")
+        raise UserError(no_frames(images, "no frames", "restore the sequence or take it off the list"))
     annotated = names if len(masks) > 1 else names[:1]
     frames = [images / f"{stem}.jpg" for stem in names]
     paths = {t: annotations / f"{stem}.png" for t, stem in enumerate(annotated)}
-    return DavisSequence(name, frames, paths, merge, short_side)
+    return DavisSequence(images.name, frames, paths, merge, short_side)
 
 
 def _without_gaps(stems: set[str]) -> list[str]:

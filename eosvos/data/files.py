@@ -1,10 +1,9 @@
-"""Sequences of image files, and how frames and masks are read."""
+"""Sequences of image files."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,17 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from eosvos.data.sequence import VideoSequence
+from eosvos.data.pictures import broken_file_named, read_header, read_image, read_labels
+from eosvos.data.sequence import VideoSequence, visible_objects
 from eosvos.errors import UserError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
-
-ID_MODES = ("P", "L", "1")
-"""Modes of images whose pixels are object ids: palette, grey, black and white."""
-
-_OTHER_GREYS = {"I": "16-bit grey", "I;16": "16-bit grey", "LA": "grey and alpha"}
 
 
 class FileSequence(VideoSequence):
@@ -86,7 +81,7 @@ class FileSequence(VideoSequence):
         digest = hashlib.sha256(repr(self._reading()).encode())
         for t, path in enumerate(self.frames):
             for file in filter(None, (path, self.masks.get(t))):
-                with _broken_file_named(file), open(file, "rb") as content:
+                with broken_file_named(file), open(file, "rb") as content:
                     digest.update(hashlib.file_digest(content, "sha256").digest())
         return digest.hexdigest()
 
@@ -113,11 +108,21 @@ class FileSequence(VideoSequence):
         """Read the mask of frame t, uint8 [H, W], or None; raises UserError if it is broken or misfits."""
         import torch
 
+        labels = self._labels(t)
+        return None if labels is None else torch.from_numpy(labels.copy())
+
+    def visible(self, t: int) -> list[int]:
+        """Return the ids of the objects that the mask of frame t shows, ascending; takes no torch."""
+        return visible_objects(self._labels(t))
+
+    def read_mask(self, path: Path) -> NDArray[np.uint8]:
+        """Decode a mask file of this video: ids uint8 [h, w], in the file's size."""
+        return read_labels(path, self.merge)
+
+    def _labels(self, t: int) -> NDArray[np.uint8] | None:
+        """The mask of frame t, [H, W]."""
         path = self.masks.get(range(self.num_frames)[t])
-        if path is None:
-            return None
-        labels = self._resize(path, read_labels(path, self.merge), Image.Resampling.NEAREST)
-        return torch.from_numpy(labels.copy())
+        return None if path is None else self._resize(path, self.read_mask(path), Image.Resampling.NEAREST)
 
     def _resize(
         self, path: Path, pixels: NDArray[np.uint8], resampling: Image.Resampling
@@ -136,53 +141,3 @@ def misfit(path: Path, size: tuple[int, ...], other: Path, other_size: tuple[int
         f"{path} is {size[1]}x{size[0]}, but {other} is {other_size[1]}x{other_size[0]} (width x height): "
         "make it the same size, or leave it out"
     )
-
-
-def read_header(path: Path) -> tuple[tuple[int, int], str]:
-    """Return (height, width) and mode of an image file without decoding it; raises UserError if broken."""
-    with _broken_file_named(path), Image.open(path) as image:
-        return (image.height, image.width), image.mode
-
-
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """Decode an image file: RGB, uint8 [H, W, 3]; raises UserError if it is broken."""
-    with _broken_file_named(path), Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def read_labels(path: Path, merge: bool = False) -> NDArray[np.uint8]:
-    """Decode a mask file: object ids uint8 [H, W]; with `merge`, 1 wherever it is not black.
-
-    Raises UserError if it is broken, or, without `merge`, if its pixels are colours and no ids.
-    """
-    with _broken_file_named(path), Image.open(path) as image:
-        pixels = np.asarray(image if image.mode in ID_MODES else image.convert("RGB"))
-    if merge:
-        return (pixels.reshape(*pixels.shape[:2], -1) != 0).any(-1).astype(np.uint8)
-    if pixels.ndim > 2:
-        raise UserError(no_ids(path, image.mode))
-    return pixels.astype(np.uint8)
-
-
-def no_ids(path: Path, mode: str) -> str:
-    """Say that a mask file's mode is none whose pixels are ids."""
-    return (
-        f"{path} is a {_OTHER_GREYS.get(mode, 'colour')} image, but a mask must be a palette or 8-bit grey "
-        "PNG whose values are object ids: save it as one"
-    )
-
-
-def absent(path: Path) -> str:
-    """Say that a file is missing."""
-    return f"{path} is missing: restore it, or leave out its sequence"
-
-
-@contextmanager
-def _broken_file_named(path: Path) -> Iterator[None]:
-    """Turn the many types that Pillow raises on a missing or broken file into a UserError that names it."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise UserError(absent(path)) from None
-    except Exception as error:
-        raise UserError(f"{path} cannot be read as an image ({error}): replace it") from error

@@ -1,16 +1,39 @@
 """Your own videos: folders of frames, and a mask for the first frame or for some."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from eosvos.data.checks import sound
-from eosvos.data.files import FileSequence, read_header, read_labels
-from eosvos.data.layouts import choose, files, folder, list_each, subfolders
+from eosvos.data.files import FileSequence
+from eosvos.data.layouts import FRAME_SUFFIXES, choose, files, folder, list_each, no_frames, subfolders
+from eosvos.data.pictures import read_header, read_labels
 from eosvos.data.sequence import IGNORE, VideoSequence, visible_objects
 from eosvos.errors import UserError
 
-_LARGEST_GREY_ID = 20
-"""Larger values beside white (255) are taken for smooth edges."""
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_NO_FOLDER = "set dataset.images to a folder of frames, or of folders of frames"
+
+
+class FolderSequence(FileSequence):
+    """A video of a folder. `white`: 255 is object 1, not ignored, in all of its masks."""
+
+    white: bool = False
+
+    def read_mask(self, path: Path) -> NDArray[np.uint8]:
+        """Decode a mask file of this video: ids uint8 [h, w], in the file's size."""
+        labels = super().read_mask(path)
+        return np.where(labels == IGNORE, np.uint8(1), labels) if self.white else labels
+
+    def _reading(self) -> tuple[Any, ...]:
+        return *super()._reading(), self.white
 
 
 def folder_sequences(
@@ -24,13 +47,35 @@ def folder_sequences(
 
     images: a folder of frames, or of one such folder a video. masks: a folder of PNG masks named as their
     frames (or of such folders), or one PNG: the mask of the frame of its name, else of the first frame.
-    Values of palette and grey masks are object ids, 255 is ignored; but a grey first mask of 0 and 255 alone
-    means one object, and all masks of its video are read so; one of 255 and greys above 20 is refused.
+    A file that is a mask is no frame. Values of palette and grey masks are object ids, 255 is ignored; but
+    where the first mask is grey and of 0 and 255 alone, 255 is object 1 in all masks of its video.
     annotated: names of the frames whose masks are used, None for all. sequences: names of some videos.
     short_side: pixels, see FileSequence.
-    Raises UserError for a missing folder, an unknown name, or the first defect of a file.
+    Raises UserError for a missing folder, an unknown name, or the first defect of a file; of masks, which
+    are made by hand, also those that only decoding shows.
     """
-    return [*sound(list_folder(images, masks, annotated, sequences, short_side))]
+    videos = sound(list_folder(images, masks, annotated, sequences, short_side))
+    for video in videos:
+        # Remembered, so that no mask has to be searched again.
+        _ = video.object_ids
+    return [*videos]
+
+
+def comparing_masks(videos: Sequence[VideoSequence]) -> str | None:
+    """Say which masks of folders' videos show no new object and serve to compare alone; None without any."""
+    idle = [
+        video.masks[t]
+        for video in videos
+        if isinstance(video, FolderSequence)
+        for t in sorted(set(video.annotated_frames) - {video.first_frame(i) for i in video.object_ids})
+    ]
+    if not idle:
+        return None
+    more = f" and {len(idle) - 1} more" * (len(idle) > 1)
+    return (
+        "masks of objects that are already followed are compared with what is found, and correct nothing: "
+        f"{idle[0]}{more}"
+    )
 
 
 def list_folder(
@@ -39,40 +84,68 @@ def list_folder(
     annotated: Sequence[str] | None = None,
     sequences: Sequence[str] | None = None,
     short_side: int | None = None,
-    defects: list[str] | None = None,
-) -> list[FileSequence]:
+    defects: dict[str, str] | None = None,
+) -> list[FolderSequence]:
     """Do as folder_sequences, but leave all files but each first mask unopened.
 
-    defects: takes what cannot be listed.
+    defects: takes what cannot be listed, by name.
     """
-    top = folder(images, "set dataset.images to a folder of frames, or of folders of frames")
-    mask_top = Path(masks).expanduser()
-    if not mask_top.is_file():
-        folder(mask_top, "set dataset.masks to a mask, or to a folder of masks named as their frames")
-    elif mask_top.suffix.lower() != ".png":
-        raise UserError(f"the mask {mask_top} is no PNG file, whose values are exact: save it as one")
-    single = bool(files(top))
+    top, mask_top = _image_folder(images), _mask_place(masks)
+    file = mask_top if mask_top.is_file() else None
+    single = bool(files(top, without=file))
     names = choose(sequences, [top.name] if single else subfolders(top), "sequence", str(top))
     if not names:
-        raise UserError(f"the folder {top} holds neither frames nor folders: set dataset.images")
+        raise UserError(no_frames(top, "neither frames nor folders", "set dataset.images"))
+    if file and not single:
+        raise UserError(
+            f"the mask {file} belongs to one video, but {top} is a folder of videos: set dataset.images to "
+            f"one of them, {top / names[0]}, or dataset.masks to a folder with a folder of masks for each"
+        )
 
-    def sequence(name: str) -> FileSequence:
+    def sequence(name: str) -> FolderSequence:
         places = (top, mask_top) if single else (top / name, mask_top / name)
         return _sequence(name, *places, annotated, short_side)
 
     return list_each(sequence, names, defects)
 
 
+def _image_folder(images: str) -> Path:
+    path = Path(images).expanduser()
+    if path.suffix.lower() in FRAME_SUFFIXES:
+        mend = f"{_NO_FOLDER}, such as {path.absolute().parent}"
+    else:
+        command = f"ffmpeg -i {quote(str(path))} -q:v 2 frames/%05d.jpg"
+        mend = f"make a folder of its frames, with mkdir frames && {command}"
+    return folder(path, _NO_FOLDER, mend)
+
+
+def _mask_place(masks: str) -> Path:
+    """The existing mask or folder of masks."""
+    path = Path(masks).expanduser()
+    if not path.is_file():
+        return folder(path, "set dataset.masks to a mask, or to a folder of masks named as their frames")
+    if path.suffix.lower() != ".png":
+        raise UserError(f"the mask {path} is no PNG file, whose values are exact: save it as one")
+    return path
+
+
 def _sequence(
     name: str, images: Path, masks: Path, annotated: Sequence[str] | None, short_side: int | None
-) -> FileSequence:
-    frames = files(images)
+) -> FolderSequence:
+    if masks.is_file():
+        frames = files(images, without=masks)
+    elif masks.resolve() == images.resolve():
+        frames = files(images, FRAME_SUFFIXES - {".png"})
+    else:
+        frames = files(images)
     if not frames:
-        raise UserError(f"the folder {images} holds no frames: add images to it, or leave it out")
+        raise UserError(no_frames(images, "no frames", "add images to it, or leave it out"))
     found = _masks(frames, masks)
     index = {stem: t for t, stem in enumerate(frames)}
-    chosen = {index[stem]: found[stem] for stem in choose(annotated, found, "a mask for frame", str(masks))}
-    return FileSequence(name, list(frames.values()), chosen, _is_silhouette(chosen), short_side)
+    chosen = {index[stem]: found[stem] for stem in choose(annotated, found, "mask for frame", str(masks))}
+    sequence = FolderSequence(name, list(frames.values()), chosen, False, short_side)
+    sequence.white = bool(chosen) and _is_silhouette(chosen[min(chosen)])
+    return sequence
 
 
 def _masks(frames: dict[str, Path], masks: Path) -> dict[str, Path]:
@@ -80,24 +153,21 @@ def _masks(frames: dict[str, Path], masks: Path) -> dict[str, Path]:
     if masks.is_file():
         return {masks.stem if masks.stem in frames else next(iter(frames)): masks}
     found = files(folder(masks, "add masks for this sequence, or leave it out"), [".png"])
+    images = next(iter(frames.values())).parent
     for stem in found:
-        choose(
-            [stem], frames, f"the mask {found[stem]} has no frame:", str(next(iter(frames.values())).parent)
-        )
+        choose([stem], frames, f"the mask {found[stem]} has no frame:", str(images))
+    if masks.resolve() != images.resolve():
+        for stem, path in files(masks, FRAME_SUFFIXES - {".png"}).items():
+            if stem in frames and stem not in found:
+                raise UserError(
+                    f"the mask {path} is no PNG file, whose values are exact (JPEG blurs ids): save it as one"
+                )
     return found
 
 
-def _is_silhouette(masks: dict[int, Path]) -> bool:
-    """Whether the first mask is grey, and white on black; raises UserError if greys lie between."""
-    first = masks[min(masks)] if masks else None
-    if first is None or read_header(first)[1] not in ("L", "1"):
+def _is_silhouette(first: Path) -> bool:
+    """Whether the first mask is grey, and white on black."""
+    if read_header(first)[1] != "L":
         return False
     labels = read_labels(first)
-    ids = visible_objects(labels)
-    white = bool((labels == IGNORE).any())
-    if white and max(ids, default=0) > _LARGEST_GREY_ID:
-        raise UserError(
-            f"{first} holds white and {len(ids)} greys up to {max(ids)}, which look like smooth "
-            "edges and no ids: threshold it to black and white, or save ids as a palette PNG"
-        )
-    return white and not ids
+    return bool((labels == IGNORE).any()) and not visible_objects(labels)

@@ -61,6 +61,10 @@ class VideoSequence(ABC):
     def mask(self, t: int) -> Tensor | None:
         """Read the mask of frame t, uint8 [H, W] of 0, object ids and 255 (ignore); None if it has none."""
 
+    def visible(self, t: int) -> list[int]:
+        """Return the ids of the objects that the mask of frame t shows, ascending; none without a mask."""
+        return visible_objects(self.mask(t))
+
     @property
     def folders(self) -> tuple[Path, ...]:
         """Folders that its files are read from, in which eosvos writes nothing; none if it has no files."""
@@ -95,7 +99,7 @@ class VideoSequence(ABC):
         """
         found = self._first_frames
         while self._unread and (wanted is None or not wanted <= found.keys()):
-            for object_id in visible_objects(self.mask(self._unread[0])):
+            for object_id in self.visible(self._unread[0]):
                 found.setdefault(object_id, self._unread[0])
             del self._unread[0]
         return found
@@ -125,3 +129,14 @@ def visible_objects(mask: Tensor | NDArray[np.uint8] | None) -> list[int]:
     """Return the ids of the objects that a mask uint8 [H, W] shows, ascending; none for None."""
     values: list[int] = [] if mask is None else np.bincount(np.ravel(mask)).nonzero()[0].tolist()
     return [value for value in values if value not in (0, IGNORE)]
+
+
+def scored_frames(sequence: VideoSequence) -> tuple[int, ...]:
+    """Indices of the annotated frames that count: not the last, and none whose annotation is given.
+
+    Given are the frames where an object is first annotated. On DAVIS this leaves out the first and the last
+    frame.
+    """
+    given = {sequence.first_frame(object_id) for object_id in sequence.object_ids}
+    left_out = given | {sequence.num_frames - 1}
+    return tuple(t for t in sequence.annotated_frames if t not in left_out)

@@ -1,6 +1,5 @@
 """Few-shot tasks: one object of one sequence, its support and its query frames (method, section 5)."""
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,8 +14,6 @@ from eosvos.data.pools import TaskPool
 from eosvos.data.sequence import IGNORE, VideoSequence
 from eosvos.errors import UserError
 from eosvos.seeding import derive_seed
-
-_log = logging.getLogger(__name__)
 
 # Draws of another video for a task that shall show one.
 _ATTEMPTS = 20
@@ -77,8 +74,8 @@ class TaskSampler:
     """Draws task `slot` of meta iteration `iteration` as a pure function of (seed, iteration, slot).
 
     Epochs are permutations of the pool. An entry whose object no mask shows (a small one may vanish when
-    frames are reduced) gives way to the next in its epoch, with a warning when first met. `augment` None
-    leaves frames as they are; `frame_window` is the greatest distance between support and query, by
+    frames are reduced) gives way to the next in its epoch; `left_out` says of those met so far why. `augment`
+    None leaves frames as they are; `frame_window` is the greatest distance between support and query, by
     VideoSequence.frame_numbers, None for any. `mixed` is the probability that a task's frames show an object
     of another video, too (`mix_objects`); a pool of one video has none to show.
     """
@@ -100,7 +97,7 @@ class TaskSampler:
         self._frame_window = frame_window
         self._seed = seed
         self._mixed = mixed
-        self._hidden: set[int] = set()
+        self.left_out: dict[int, str] = {}
 
     def sample(self, iteration: int, slot: int) -> Task:
         """Draw a task; raises UserError if a file cannot be read or no entry of the pool shows its object."""
@@ -108,8 +105,7 @@ class TaskSampler:
             try:
                 return self._task(entry, iteration, slot)
             except _NotShownError as error:
-                self._hidden.add(entry)
-                _log.warning("another task is drawn, for %s: correct its masks, or leave it out", error)
+                self.left_out[entry] = str(error)
         raise UserError(
             "no mask of the training data shows its object: correct the masks, "
             "or set dataset.train.short_side to more pixels"
@@ -121,7 +117,7 @@ class TaskSampler:
         epoch, position = divmod(iteration * self.meta_batch + slot, length)
         order = _permutation(self._seed, epoch, length)
         entries = (int(order[(position + step) % length]) for step in range(length))
-        return (entry for entry in entries if entry not in self._hidden)
+        return (entry for entry in entries if entry not in self.left_out)
 
     def _task(self, entry: int, iteration: int, slot: int) -> Task:
         sequence, object_id = self._pool[entry]
@@ -175,7 +171,7 @@ class TaskSampler:
 
 
 class _NotShownError(Exception):
-    """No mask shows the object of a task."""
+    """No mask shows the object of a task; the message says which."""
 
 
 def _draw_frame(
@@ -190,4 +186,4 @@ def _draw_frame(
         labels = sequence.mask(candidates[i])
         if labels is not None and bool((labels == object_id).any()):
             return candidates[i], object_mask(labels, object_id)
-    raise _NotShownError(f"no mask of sequence {sequence.name} shows its object {object_id}")
+    raise _NotShownError(f"{object_id} of {sequence.name}")

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from eosvos.data.checks import sound
 from eosvos.data.files import FileSequence
-from eosvos.data.layouts import choose, files, folder, list_each
-from eosvos.data.sequence import VideoSequence
+from eosvos.data.layouts import choose, files, folder, list_each, no_frames, read_text, subfolders
+from eosvos.data.sequence import IGNORE, VideoSequence
 from eosvos.errors import UserError
 from eosvos.seeding import derive_seed
 
@@ -36,11 +36,16 @@ class YouTubeVOSSequence(FileSequence):
         return *super()._reading(), self.listed_ids
 
     def id_defects(self, shown: Mapping[int, Path]) -> Iterator[str]:
-        """Say which objects of meta.json no mask shows."""
+        """Say which objects of meta.json no mask shows, and which of a mask meta.json does not list."""
         for object_id in sorted(self.categories.keys() - shown.keys()):
             yield (
                 f"meta.json lists object {object_id} of sequence {self.name}, but no mask shows it: "
                 "restore its masks, or take it out of meta.json"
+            )
+        for object_id in sorted(shown.keys() - self.categories.keys()):
+            yield (
+                f"{shown[object_id]} shows object {object_id}, but meta.json does not list it, so that it is "
+                "left out: correct one of them"
             )
 
 
@@ -81,40 +86,55 @@ def list_youtube_vos(
     seed: int = 0,
     sequences: Sequence[str] | None = None,
     short_side: int | None = None,
-    defects: list[str] | None = None,
+    defects: dict[str, str] | None = None,
 ) -> list[YouTubeVOSSequence]:
-    """Do as youtube_vos_sequences, but open no image or mask; `defects`: takes what cannot be listed."""
+    """Do as youtube_vos_sequences, but open no image or mask.
+
+    defects: takes what cannot be listed, by name.
+    """
     top = folder(root, _MEND)
-    choose([split], [path.name for path in top.iterdir() if path.is_dir()], "split", str(top))
+    choose([split], subfolders(top), "split", str(top))
     if part is not None and split != "train":
         raise UserError(f"part={part} is a part of split train, and {split} has none: set part=null")
-    videos = _read_meta(top, split)
+    meta = top / split.removesuffix("_all_frames") / "meta.json"
+    videos = _read_meta(meta)
     chosen = _part({name: video.categories for name, video in videos.items()}, part, held_out, seed)
-    names = choose(sequences, chosen, "sequence", f"split {split} of {top}")
+    where = f"split {split} of {top}" + f", part {part} with held_out={held_out}" * (part is not None)
+    names = choose(sequences, chosen, "sequence", where)
+    mend = f"{meta} lists it: restore the video, or take it off the list"
 
     def sequence(name: str) -> YouTubeVOSSequence:
         # Elsewhere frames are listed that have no mask to learn from.
         annotated = videos[name].frames if split == "train" else frozenset()
-        return _sequence(top / split, name, videos[name].categories, annotated, short_side)
+        places = (top / split / kind / name for kind in ("JPEGImages", "Annotations"))
+        images, masks = (folder(place, mend) for place in places)
+        return _sequence(images, masks, videos[name].categories, annotated, short_side)
 
     return list_each(sequence, names, defects)
 
 
-def _read_meta(top: Path, split: str) -> dict[str, _Listed]:
+def _read_meta(path: Path) -> dict[str, _Listed]:
     """Read meta.json: what it says of every video."""
-    path = top / split.removesuffix("_all_frames") / "meta.json"
     try:
-        videos: dict[str, Any] = json.loads(path.read_text())["videos"]
-        return {name: _listed(video["objects"]) for name, video in videos.items()}
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        videos: dict[str, Any] = json.loads(read_text(path))["videos"]
+        listed = {name: _listed(video["objects"]) for name, video in videos.items()}
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(
             f"{path} cannot be read as a list of videos and objects ({error}): restore it"
         ) from error
+    if not listed:
+        raise UserError(f"{path} names no video: restore the official list")
+    return listed
 
 
 def _listed(objects: dict[str, Any]) -> _Listed:
     categories = {int(i): str(thing.get("category", "")) for i, thing in objects.items()}
-    return _Listed(categories, frozenset(t for thing in objects.values() for t in thing.get("frames", ())))
+    if unknown := [i for i in categories if not 0 < i < IGNORE]:
+        raise ValueError(f"object {unknown[0]} is not in 1 .. {IGNORE - 1}")
+    frames = [t for thing in objects.values() for t in thing.get("frames", ())]
+    if unknown := [t for t in frames if not isinstance(t, str)]:
+        raise ValueError(f"frame {unknown[0]} is not the name of a frame")
+    return _Listed(categories, frozenset(frames))
 
 
 def _part(videos: dict[str, dict[int, str]], part: str | None, held_out: int, seed: int) -> list[str]:
@@ -144,24 +164,26 @@ def _spread(videos: dict[str, dict[int, str]], seed: int) -> list[str]:
 
 
 def _sequence(
-    top: Path, name: str, categories: dict[int, str], annotated: frozenset[str], short_side: int | None
+    images: Path,
+    annotations: Path,
+    categories: dict[int, str],
+    annotated: frozenset[str],
+    short_side: int | None,
 ) -> YouTubeVOSSequence:
     """Pair frames and masks by name; those that should be there but are not are noted as missing.
 
     annotated: names of the frames that must have a mask.
     """
-    images = folder(top / "JPEGImages" / name, "restore the video or take it out of meta.json")
-    annotations = folder(top / "Annotations" / name, "restore the masks or take the video out of meta.json")
     found, masks = files(images), files(annotations, [".png"])
     annotated |= masks.keys()
     names = sorted(found.keys() | annotated)
     if not names:
-        raise UserError(f"the folder {images} holds no frames: restore the video")
+        raise UserError(no_frames(images, "no frames", "restore the video"))
     frames = [found.get(stem, images / f"{stem}.jpg") for stem in names]
     paths = {
         t: masks.get(stem, annotations / f"{stem}.png") for t, stem in enumerate(names) if stem in annotated
     }
-    sequence = YouTubeVOSSequence(name, frames, paths, False, short_side)
+    sequence = YouTubeVOSSequence(images.name, frames, paths, False, short_side)
     sequence.categories = categories
     sequence.missing = [path for path in frames if path.stem not in found]
     sequence.missing += [path for path in paths.values() if path.stem not in masks]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eosvos.data.sequence import IGNORE, VideoSequence
+from eosvos.data.sequence import IGNORE, VideoSequence, scored_frames
 
 Masks = NDArray[np.bool_]
 Values = NDArray[np.float64]
@@ -82,17 +82,6 @@ def statistics(per_frame: Values) -> Statistics:
     first, last = per_frame[: edges[1] + 1], per_frame[edges[-2] :]
     recall = np.mean(per_frame > RECALL_ABOVE)
     return Statistics(float(np.mean(per_frame)), float(recall), float(np.mean(first) - np.mean(last)))
-
-
-def scored_frames(sequence: VideoSequence) -> tuple[int, ...]:
-    """Indices of the annotated frames that count: not the last, and none whose annotation is given.
-
-    Given are the frames where an object is first annotated. On DAVIS this leaves out the first and the last
-    frame.
-    """
-    given = {sequence.first_frame(object_id) for object_id in sequence.object_ids}
-    left_out = given | {sequence.num_frames - 1}
-    return tuple(t for t in sequence.annotated_frames if t not in left_out)
 
 
 def evaluate_sequence(sequence: VideoSequence, labels: Iterable[Tensor]) -> list[ObjectScore] | None:

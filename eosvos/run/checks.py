@@ -8,6 +8,7 @@ from typing import Any
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from eosvos.data.pools import check_queries
 from eosvos.errors import UserError, suggest
 from eosvos.run.command_line import overridden, run_mode
 from eosvos.run.instantiate import build
@@ -61,6 +62,10 @@ def prepare(cfg: DictConfig, training: bool = True) -> Videos:
             "no video of dataset.val has a frame to score: give masks for more frames than the first, or set "
             "dataset.val to videos that have them"
         )
+    if cfg.iterations:
+        # Procedural videos are all alike.
+        entries = videos.train if isinstance(videos.train, list) else [videos.train[0]]
+        check_queries([*map(_video, entries)], cfg.dataset.query_frames, cfg.dataset.frame_window)
     return videos
 
 

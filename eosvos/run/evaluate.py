@@ -3,7 +3,9 @@
 from itertools import count
 
 from omegaconf import DictConfig
+from rich.markup import escape
 
+from eosvos.data.folder import comparing_masks
 from eosvos.evaluation.report import ReportRow, report_table, sequence_table, write_report
 from eosvos.evaluation.results import SequenceRecord
 from eosvos.inference.predictor import Predictor
@@ -29,6 +31,8 @@ def evaluate(cfg: DictConfig, videos: Videos | None = None) -> ReportRow:
     predictor = Predictor(learner.to(device_for(cfg.trainer.accelerator)), finetune, seed=cfg.seed)
     console = wide_console()
     number = count(1)
+    if note := comparing_masks(videos.test):
+        console.print(escape(note))
 
     def tell(record: SequenceRecord) -> None:
         console.print(f"{next(number)} of {len(videos.test)}: {record.sequence}", highlight=False)

@@ -27,7 +27,7 @@ def test_every_defect_is_listed_also_what_headers_do_not_show(davis, labels, cap
             "cat/00003.png is a colour image",
             "dog/00002.jpg is missing",
             "the first mask of sequence dog",
-            "2 sequences, 8 frames, 5 masks: 5 defects",
+            "2 sequences, 7 of 8 frames, 5 masks: 5 defects",
         ],
         strict=True,
     ):
@@ -58,7 +58,7 @@ def test_what_cannot_be_listed_is_reported_with_all_else(davis, labels, capsys):
     first, second, summary = capsys.readouterr().out.splitlines()
     assert "Annotations/480p/dog does not exist" in first
     assert "cat/00001.jpg cannot be read" in second
-    assert summary == "1 sequences, 4 frames, 4 masks: 2 defects"
+    assert summary == "1 of 2 sequences, 4 frames, 4 masks: 2 defects"
 
 
 def test_a_broken_first_mask_of_one_folder_does_not_hide_another(disk, labels, capsys):

@@ -1,6 +1,6 @@
 import pickle
 import time
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 import pytest
 import torch
@@ -74,6 +74,7 @@ def test_workers_draw_the_same_in_the_same_order():
 def test_workers_read_ahead_while_the_network_is_busy():
     class Slow:
         meta_batch = 1
+        left_out = MappingProxyType({})
 
         def sample(self, iteration, slot):
             time.sleep(0.2)

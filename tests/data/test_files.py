@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from eosvos.data.files import FileSequence, read_labels
+from eosvos.data.files import FileSequence
+from eosvos.data.pictures import read_labels
 from eosvos.errors import UserError
 
 
