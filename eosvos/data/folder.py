@@ -1,5 +1,6 @@
 """Your own videos: folders of frames, and a mask for the first frame or for some."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,13 +53,17 @@ def list_folder(
     elif mask_top.suffix.lower() != ".png":
         raise UserError(f"the mask {mask_top} is no PNG file, whose values are exact: save it as one")
     single = bool(files(top))
-    names = choose(sequences, [top.name] if single else subfolders(top), "sequence", str(top))
+    # The name of . or .. is that of the folder.
+    own_name = Path(os.path.abspath(top)).name
+    names = choose(sequences, [own_name] if single else subfolders(top), "sequence", str(top))
     if not names:
         raise UserError(f"the folder {top} holds neither frames nor folders: set dataset.images")
 
     def sequence(name: str) -> FileSequence:
         places = (top, mask_top) if single else (top / name, mask_top / name)
-        return _sequence(name, *places, annotated, short_side)
+        made = _sequence(name, *places, annotated, short_side)
+        made.nested = not single and sequences is None
+        return made
 
     return list_each(sequence, names, defects)
 

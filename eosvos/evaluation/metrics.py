@@ -4,14 +4,19 @@ J is the overlap of two masks, F the agreement of their boundaries. Each is take
 object is summed up by its mean, its recall and its decay over time; a data set by the mean over its objects.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from eosvos.data.sequence import IGNORE, VideoSequence
+from eosvos.data.sequence import IGNORE, VideoSequence, visible_objects
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Masks = NDArray[np.bool_]
 Values = NDArray[np.float64]
@@ -93,6 +98,16 @@ def scored_frames(sequence: VideoSequence) -> tuple[int, ...]:
     given = {sequence.first_frame(object_id) for object_id in sequence.object_ids}
     left_out = given | {sequence.num_frames - 1}
     return tuple(t for t in sequence.annotated_frames if t not in left_out)
+
+
+def has_later_masks(sequence: VideoSequence) -> bool:
+    """Whether a mask shows an object that an earlier mask has shown already."""
+    wanted = set(sequence.object_ids)
+    return any(
+        sequence.first_frame(object_id) < t
+        for t in sequence.annotated_frames
+        for object_id in wanted.intersection(visible_objects(sequence.mask(t)))
+    )
 
 
 def evaluate_sequence(sequence: VideoSequence, labels: Iterable[Tensor]) -> list[ObjectScore] | None:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from eosvos.errors import UserError, suggest
 from eosvos.run.command_line import overridden, run_mode
 from eosvos.run.instantiate import build
+from eosvos.run.places import check_places, results_at
 
 MASK_RCNN = "eosvos.models.mask_rcnn.MaskRCNN"
 COCO_BACKBONES = ("resnet50", "resnet101")
@@ -51,11 +52,15 @@ def prepare(cfg: DictConfig, training: bool = True) -> Videos:
     if not training and cfg.trainer.devices > 1:
         raise UserError(f"evaluate.py works in one process: trainer.devices={cfg.trainer.devices} must be 1")
     if not training:
-        return Videos(train=[], tuning=[], val=[], test=build(cfg.dataset.test))
-    if cfg.results and not cfg.overwrite and (Path(cfg.results) / "manifest.json").exists():
-        raise UserError(f"results={cfg.results} holds results: choose another folder, or set overwrite=true")
+        test = build(cfg.dataset.test)
+        check_places(cfg, test, [])
+        return Videos(train=[], tuning=[], val=[], test=test)
     train, val, test = (build(cfg.dataset[part]) for part in ("train", "val", "test"))
     videos = Videos(*split_tuning(train, cfg.report.tuning_videos, cfg.report.hold_out), val, test)
+    entries = train if isinstance(train, list) else []
+    check_places(cfg, test, [*map(_video, entries), *val])
+    if cfg.results and not cfg.overwrite and (results_at(cfg).root / "manifest.json").exists():
+        raise UserError(f"results={cfg.results} holds results: choose another folder, or set overwrite=true")
     if cfg.iterations and not any(len(video.annotated_frames) > 1 for video in videos.val):
         raise UserError(
             "no video of dataset.val has a frame to score: give masks for more frames than the first, or set "

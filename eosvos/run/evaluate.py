@@ -4,14 +4,16 @@ from itertools import count
 
 from omegaconf import DictConfig
 
+from eosvos.evaluation.metrics import has_later_masks
+from eosvos.evaluation.records import SequenceRecord
 from eosvos.evaluation.report import ReportRow, report_table, sequence_table, write_report
-from eosvos.evaluation.results import SequenceRecord
 from eosvos.inference.predictor import Predictor
 from eosvos.run.checks import Videos, prepare
+from eosvos.run.manifest import results_folder
 from eosvos.run.networks import build_learner, device_for, finetune_config, model_config
 from eosvos.run.record import record_run
 from eosvos.run.scoring import fill_folder
-from eosvos.run.train import results_folder, set_up, wide_console, with_checkpoint
+from eosvos.run.train import set_up, wide_console, with_checkpoint
 
 
 def evaluate(cfg: DictConfig, videos: Videos | None = None) -> ReportRow:
@@ -31,8 +33,15 @@ def evaluate(cfg: DictConfig, videos: Videos | None = None) -> ReportRow:
     number = count(1)
 
     def tell(record: SequenceRecord) -> None:
-        console.print(f"{next(number)} of {len(videos.test)}: {record.sequence}", highlight=False)
+        console.print(f"{next(number)} of {len(videos.test)}: {record.title}", highlight=False)
 
+    later = sum(map(has_later_masks, videos.test))
+    if later:
+        console.print(
+            f"{later} of {len(videos.test)} videos have masks in later frames of objects that are already "
+            "followed: these only score the segmentation, they do not steer it",
+            highlight=False,
+        )
     records = fill_folder(folder, predictor, videos.test, tell=tell)
     online = ", online adaptation" if finetune.online else ""
     row = ReportRow(f"{finetune.steps} steps{online}", tuple(records))
