@@ -33,18 +33,19 @@ def evaluate(cfg: DictConfig, videos: Videos | None = None) -> ReportRow:
     number = count(1)
 
     def tell(record: SequenceRecord) -> None:
-        console.print(f"{next(number)} of {len(videos.test)}: {record.title}", highlight=False)
+        console.print(f"{next(number)} of {len(videos.test)}: {record.title}", soft_wrap=True)
 
     later = sum(map(has_later_masks, videos.test))
     if later:
         console.print(
             f"{later} of {len(videos.test)} videos have masks in later frames of objects that are already "
             "followed: these only score the segmentation, they do not steer it",
-            highlight=False,
+            soft_wrap=True,
         )
     records = fill_folder(folder, predictor, videos.test, tell=tell)
     online = ", online adaptation" if finetune.online else ""
     row = ReportRow(f"{finetune.steps} steps{online}", tuple(records))
     write_report(cfg.output, [row])
-    console.print(sequence_table([row]), report_table([row]), f"Masks and tables: {folder.root}")
+    console.print(sequence_table([row]), report_table([row]))
+    console.print(f"Masks and tables: {folder.root}", soft_wrap=True)
     return row

@@ -192,7 +192,8 @@ def report(
     console, title = wide_console(), f"{len(videos.test)} videos of dataset.test"
     with console.status(f"Reporting on {title}"):
         rows = compare(before and before.to(device), after and after.to(device), comparison)
-    console.print(report_table(rows, title=title), f"Checkpoints, logs and masks: {cfg.output}")
+    console.print(report_table(rows, title=title))
+    console.print(f"Checkpoints, logs and masks: {cfg.output}", soft_wrap=True)
     if is_main():
         write_report(cfg.output, rows)
     return rows
@@ -201,7 +202,7 @@ def report(
 def wide_console() -> Console:
     """The terminal; or a wide page, where output goes into a file or a pipe. Only the main process speaks."""
     # Names of files are shown as they are, brackets and colons too.
-    console = Console(quiet=not is_main(), markup=False, emoji=False)
+    console = Console(quiet=not is_main(), markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         console.width = 120
     return console

@@ -16,6 +16,7 @@ from eosvos.evaluation.metrics import (
     Statistics,
     boundary_accuracy,
     evaluate_sequence,
+    has_later_masks,
     region_similarity,
     scored_frames,
     statistics,
@@ -344,3 +345,18 @@ def test_missing_or_left_over_label_maps_are_an_error(two_squares, count):
 def test_a_label_map_of_another_size_is_an_error(two_squares):
     with pytest.raises(ValueError, match="squares: label map 0"):
         evaluate_sequence(two_squares, [torch.zeros(40, 59, dtype=torch.uint8)])
+
+
+@pytest.mark.parametrize(
+    ("values", "later"),
+    [
+        ([[1, 2], None, None], False),
+        ([[1, 0], None, [2, 0]], False),
+        ([[1, 0], None, [2, 1]], True),
+        ([[1, 0], [1, 0], None], True),
+        ([None, [1, 0], [255, 0]], False),
+    ],
+)
+def test_whether_an_object_has_masks_after_its_first(make_sequence, values, later):
+    masks = [None if value is None else np.array([value]) for value in values]
+    assert has_later_masks(make_sequence(masks)) is later
