@@ -65,15 +65,18 @@ def remove(paths: Iterable[Path]) -> None:
                 _delete(file)
 
 
-def check_apart(paths: Iterable[Path], read: Iterable[Path], key: str) -> None:
-    """Raise UserError if one of the folders to write into is one that is read, or lies in one."""
+def check_apart(paths: Iterable[Path], read: Iterable[Path], setting: str) -> None:
+    """Raise UserError if one of the folders to write into is one that is read, or lies in one.
+
+    setting: what chooses the folders, as "results=out".
+    """
     folders = {folder.resolve(): folder for folder in read}
     for path in paths:
         target = path.resolve()
         inside = next((folders[place] for place in (target, *target.parents) if place in folders), None)
         if inside is not None:
             raise UserError(
-                f"{key}={path} would write into {inside}, which is read from: choose a folder apart from it"
+                f"{setting} would write into {inside}, which is read from: choose a folder apart from it"
             )
 
 

@@ -70,7 +70,7 @@ class ResultsFolder:
         """
         _check_names("sequence", [sequence.name for sequence in sequences])
         folders = [self.root / sequence.name for sequence in sequences]
-        check_apart(folders, read, "results")
+        check_apart(folders, read, f"results={self.root}")
         held = {path.resolve().parent: path for path in read if path.is_file()}
         for path in (held[place] for folder in folders if (place := folder.resolve()) in held):
             raise UserError(f"results={self.root} would replace {path}, which is read: choose another folder")
@@ -242,9 +242,7 @@ def _check_names(what: str, names: Sequence[str]) -> None:
         if name in ("", ".", "..") or Path(name).name != name or "\0" in name:
             raise UserError(f"{what}: {name!r} cannot name a file in the results folder: rename it")
         if name in seen:
-            raise UserError(
-                f"{what}: {name!r} comes twice and has one place in the results folder: rename one"
-            )
+            raise UserError(f"{what}: {name!r} comes twice, but names one place of results: leave one out")
         seen.add(name)
 
 

@@ -143,6 +143,25 @@ def test_nothing_is_written_where_videos_are_read(run, compose, here, images, ma
         prepare(compose(*data, *NETS, "iterations=0"))
 
 
+@pytest.mark.parametrize(
+    "results", ["JPEGImages/480p", "Annotations/480p", "Annotations/480p/out", "Results", ""]
+)
+def test_nothing_is_written_among_the_files_of_a_benchmark(compose, here, results):
+    write_clip(here / "DAVIS/JPEGImages/480p/cat")
+    for path in (here / "DAVIS/JPEGImages/480p/cat").iterdir():
+        path.rename(path.with_suffix(".jpg"))
+        write_mask(here / f"DAVIS/Annotations/480p/cat/{path.stem}.png")
+    (here / "DAVIS/ImageSets/2017").mkdir(parents=True)
+    (here / "DAVIS/ImageSets/2017/val.txt").write_text("cat\n")
+    data = ("dataset=davis2017", "dataset.root=DAVIS", f"results=DAVIS/{results}")
+    cfg = compose(*data, *NETS, entry="evaluate")
+    if results in ("Results", ""):
+        assert prepare(cfg, training=False).test
+        return
+    with pytest.raises(UserError, match=f"results=DAVIS/{results} would write into DAVIS/"):
+        prepare(cfg, training=False)
+
+
 @pytest.mark.parametrize("results", ["out", "clips-out", "."])
 def test_beside_what_is_read_results_are_welcome(run, here, results):
     before = content(here)
