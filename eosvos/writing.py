@@ -2,11 +2,15 @@
 
 import errno
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from eosvos.errors import UserError
+
+# What whole_file calls the file that it writes: the name of the one to come is in it.
+_TEMPORARY = re.compile(r"^\.(.+)\.\d+$")
 
 
 @contextmanager
@@ -49,14 +53,40 @@ def check_writable(path: Path, key: str) -> None:
         raise UserError(f"{key}={path}: the folder {there} cannot be written to: choose another place")
 
 
-def check_apart(path: Path, read: Iterable[Path], key: str) -> None:
-    """Raise UserError if a folder to write into is one of those that are read, or lies in one."""
-    target = path.resolve()
-    for folder in read:
-        if target.is_relative_to(folder.resolve()):
+def remove(paths: Iterable[Path]) -> None:
+    """Delete those files that are there, and what is left of writing them where that was interrupted.
+
+    Raises UserError if one cannot be deleted.
+    """
+    wanted = set(paths)
+    for folder in {path.parent for path in wanted if path.parent.is_dir()}:
+        for file in list(folder.iterdir()):
+            if file.with_name(_TEMPORARY.sub(r"\1", file.name)) in wanted:
+                _delete(file)
+
+
+def check_apart(paths: Iterable[Path], read: Iterable[Path], setting: str) -> None:
+    """Raise UserError if one of the folders to write into is one that is read, or lies in one.
+
+    setting: what chooses the folders, as "results=out".
+    """
+    folders = {folder.resolve(): folder for folder in read}
+    for path in paths:
+        target = path.resolve()
+        inside = next((folders[place] for place in (target, *target.parents) if place in folders), None)
+        if inside is not None:
             raise UserError(
-                f"{key}={path} would write into {folder}, which is read from: choose a folder apart from it"
+                f"{setting} would write into {inside}, which is read from: choose a folder apart from it"
             )
+
+
+def _delete(file: Path) -> None:
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{file} cannot be deleted ({error.strerror}): choose another place, or make it writable"
+        ) from error
 
 
 def _mend(error: OSError) -> str:

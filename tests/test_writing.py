@@ -4,7 +4,7 @@ import os
 import pytest
 
 from eosvos.errors import UserError
-from eosvos.writing import check_apart, check_writable, whole_file, write_whole
+from eosvos.writing import check_apart, check_writable, remove, whole_file, write_whole
 
 
 def _fail_half_way(path, error):
@@ -64,7 +64,19 @@ def test_whether_a_folder_can_be_written_is_known_without_making_it(tmp_path, mo
 def test_nothing_is_written_where_files_are_read(tmp_path, target):
     (tmp_path / "clip").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "clip")
-    with pytest.raises(UserError, match=r"results=.* would write into .*clip, which is read from"):
-        check_apart(tmp_path / target, [tmp_path / "clip"], "results")
-    check_apart(tmp_path / "clip-out", [tmp_path / "clip"], "results")
-    check_apart(tmp_path, [tmp_path / "clip"], "results")
+    with pytest.raises(UserError, match=r"results=X would write into .*clip, which is read from"):
+        check_apart([tmp_path / "out", tmp_path / target], [tmp_path / "clip"], "results=X")
+    check_apart([tmp_path / "clip-out", tmp_path], [tmp_path / "clip"], "results=X")
+
+
+def test_files_are_deleted_with_what_an_interruption_left_of_them(tmp_path):
+    for name in ("a.png", ".a.png.12", ".b.png.3", "c.png", ".c.png.4", ".a.png.x", "a.png.5"):
+        (tmp_path / name).write_text("")
+    remove([tmp_path / "a.png", tmp_path / "b.png", tmp_path / "none/d.png"])
+    assert sorted(os.listdir(tmp_path)) == [".a.png.x", ".c.png.4", "a.png.5", "c.png"]
+
+
+def test_a_file_that_cannot_be_deleted_is_one_sentence(tmp_path):
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(UserError, match=r"a\.png cannot be deleted \(.*\): choose another place"):
+        remove([tmp_path / "a.png"])

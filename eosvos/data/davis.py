@@ -17,6 +17,7 @@ class DavisSequence(FileSequence):
     """A video of DAVIS: its first mask shows every object."""
 
     all_in_first = True
+    nested = True
 
     @cached_property
     def object_ids(self) -> tuple[int, ...]:

@@ -29,11 +29,12 @@ class FileSequence(VideoSequence):
     it is used.
 
     `missing`: those of the files that listing their folders has shown to be missing. `all_in_first`: whether
-    the first mask shows every object.
+    the first mask shows every object. `nested`: whether its folders lie in ones of such folders, one a video.
     """
 
     missing: Sequence[Path] = ()
     all_in_first: bool = False
+    nested: bool = False
 
     def __init__(
         self,
@@ -69,9 +70,14 @@ class FileSequence(VideoSequence):
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """The folders of the frames and of the masks; not that of a single mask, where anything may lie."""
-        masks = [path.parent for path in self.masks.values()]
-        return tuple(dict.fromkeys([path.parent for path in self.frames] + masks * (len(masks) > 1)))
+        """The folders of the frames and of the masks, with what they lie in if that was listed for videos.
+
+        A single mask stands for itself: beside it anything may lie.
+        """
+        masks = [*self.masks.values()]
+        read = [path.parent for path in self.frames] + [path.parent for path in masks if len(masks) > 1]
+        above = [path.parent for path in read] if self.nested else []
+        return tuple(dict.fromkeys(read + above + masks * (len(masks) == 1)))
 
     def fingerprint(self) -> str:
         """SHA-256 of the names of the frames, of their files and the masks', and of how they are read.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
@@ -62,18 +63,19 @@ def folder_sequences(
 
 
 def comparing_masks(videos: Sequence[VideoSequence]) -> str | None:
-    """Say which masks of folders' videos show no new object and serve to compare alone; None without any."""
+    """Say which masks of folders' videos show an object that is already followed; None without any."""
     idle = [
         video.masks[t]
         for video in videos
         if isinstance(video, FolderSequence)
-        for t in sorted(set(video.annotated_frames) - {video.first_frame(i) for i in video.object_ids})
+        for t in video.annotated_frames
+        if any(video.first_frame(i) < t for i in set(video.object_ids).intersection(video.visible(t)))
     ]
     if not idle:
         return None
     more = f" and {len(idle) - 1} more" * (len(idle) > 1)
     return (
-        "masks of objects that are already followed are compared with what is found, and correct nothing: "
+        "masks of objects that are already followed are compared with what is found and correct nothing: "
         f"{idle[0]}{more}"
     )
 
@@ -93,7 +95,9 @@ def list_folder(
     top, mask_top = _image_folder(images), _mask_place(masks)
     file = mask_top if mask_top.is_file() else None
     single = bool(files(top, without=file))
-    names = choose(sequences, [top.name] if single else subfolders(top), "sequence", str(top))
+    # The name of . or .. is that of the folder.
+    own_name = Path(os.path.abspath(top)).name
+    names = choose(sequences, [own_name] if single else subfolders(top), "sequence", str(top))
     if not names:
         raise UserError(no_frames(top, "neither frames nor folders", "set dataset.images"))
     if file and not single:
@@ -104,7 +108,9 @@ def list_folder(
 
     def sequence(name: str) -> FolderSequence:
         places = (top, mask_top) if single else (top / name, mask_top / name)
-        return _sequence(name, *places, annotated, short_side)
+        made = _sequence(name, *places, annotated, short_side)
+        made.nested = not single and sequences is None
+        return made
 
     return list_each(sequence, names, defects)
 

@@ -67,7 +67,7 @@ class VideoSequence(ABC):
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """Folders that its files are read from, in which eosvos writes nothing; none if it has no files."""
+        """Folders, or single files, that it is read from and where eosvos writes nothing; perhaps none."""
         return ()
 
     def fingerprint(self) -> str:

@@ -20,6 +20,7 @@ _MEND = "set dataset.root to the folder that holds train and valid"
 class YouTubeVOSSequence(FileSequence):
     """A video of YouTube-VOS; `categories` maps object ids to the names of what they are ("" if not told)."""
 
+    nested = True
     categories: dict[int, str]
 
     @property

@@ -4,14 +4,19 @@ J is the overlap of two masks, F the agreement of their boundaries. Each is take
 object is summed up by its mean, its recall and its decay over time; a data set by the mean over its objects.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from eosvos.data.sequence import IGNORE, VideoSequence, scored_frames
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Masks = NDArray[np.bool_]
 Values = NDArray[np.float64]

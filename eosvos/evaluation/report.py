@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,10 @@ import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from eosvos.evaluation.metrics import ObjectScore
-from eosvos.evaluation.results import SequenceRecord, csv_text
+from eosvos.evaluation.records import SequenceRecord, csv_text
 from eosvos.writing import write_whole
 
 MEASURES: dict[str, Callable[[ObjectScore], float]] = {
@@ -32,9 +34,10 @@ class ReportRow:
     records: tuple[SequenceRecord, ...]
 
     def figures(self) -> dict[str, float | None]:
-        """J, F and J&F (0..1), each with its standard error `... SE`, mean seconds, and the number of videos.
+        """J, F and J&F (0..1), each with its standard error `... SE`, mean seconds, and numbers of things.
 
-        None where there is no ground truth, and for the standard error of fewer than two videos.
+        None where there is no ground truth, and for the standard error of fewer than two videos. "videos" are
+        those with scores, the others are "only segmented".
         """
         figures: dict[str, float | None] = {}
         for name, measure in MEASURES.items():
@@ -43,7 +46,14 @@ class ReportRow:
         for name, attribute in SECONDS.items():
             seconds = [getattr(record, attribute) for record in self.records]
             figures[name] = float(np.mean(seconds)) if seconds else None
-        return {**figures, "videos": len(self.records)}
+        scored = sum(bool(record.scores) for record in self.records)
+        return {
+            **figures,
+            "videos": scored,
+            "only segmented": len(self.records) - scored,
+            "objects": sum(record.num_objects for record in self.records),
+            "masks": sum(record.num_frames for record in self.records),
+        }
 
 
 def mean_and_error(videos: Sequence[Sequence[float]]) -> tuple[float | None, float | None]:
@@ -65,30 +75,38 @@ def mean_and_error(videos: Sequence[Sequence[float]]) -> tuple[float | None, flo
 
 
 def report_table(rows: Sequence[ReportRow], title: str | None = None, style: box.Box = box.ROUNDED) -> Table:
-    """One line a row: J, F and J&F as mean ± standard error over videos, and seconds."""
-    table = Table(title=title, box=style)
-    table.add_column("")
-    for name in (*MEASURES, *SECONDS, "videos"):
-        table.add_column(name, justify="right")
-    for row in rows:
-        figures = row.figures()
-        scores = [_with_error(figures[name], figures[f"{name} SE"]) for name in MEASURES]
+    """One line a row: J, F and J&F as mean ± standard error over videos, and seconds.
+
+    Where no video has ground truth: seconds, and how much was segmented.
+    """
+    lines = [row.figures() for row in rows]
+    scored = any(figures["videos"] for figures in lines)
+    measures = tuple(MEASURES) if scored else ()
+    counts = ["videos"] if scored else ["objects", "masks"]
+    counts += ["only segmented"] * any(figures["only segmented"] for figures in lines)
+    table = _table(("", *measures, *SECONDS, *counts), title, style)
+    for row, figures in zip(rows, lines, strict=True):
+        scores = [_with_error(figures[name], figures[f"{name} SE"]) for name in measures]
         seconds = [_number(figures[name]) for name in SECONDS]
-        table.add_row(row.name, *scores, *seconds, str(len(row.records)))
+        table.add_row(_text(row.name, style), *scores, *seconds, *(str(figures[name]) for name in counts))
     return table
 
 
 def sequence_table(
     rows: Sequence[ReportRow], title: str | None = None, style: box.Box = box.ROUNDED
 ) -> Table:
-    """One line a sequence: for each row, J and F as means over the sequence's objects."""
-    table = Table(title=title, box=style)
-    table.add_column("sequence")
-    for row in rows:
-        table.add_column(f"{row.name}: J / F", justify="right")
+    """One line a sequence: for each row, J and F as means over the sequence's objects.
+
+    For a row that has no scores at all: seconds for a frame.
+    """
+    titles = [f"{row.name}: {'J / F' if _scored(row) else 's/frame'}" for row in rows]
+    table = _table(("sequence", "frames", "objects", *titles), title, style)
     records = [{record.sequence: record for record in row.records} for row in rows]
-    for sequence in dict.fromkeys(name for of_row in records for name in of_row):
-        table.add_row(sequence, *(_scores(of_row.get(sequence)) for of_row in records))
+    for name in dict.fromkeys(name for of_row in records for name in of_row):
+        of_sequence = [of_row.get(name) for of_row in records]
+        one = next(filter(None, of_sequence))
+        cells = [_cell(row, record) for row, record in zip(rows, of_sequence, strict=True)]
+        table.add_row(_text(one.title, style), str(one.num_frames), str(one.num_objects), *cells)
     return table
 
 
@@ -106,10 +124,29 @@ def write_report(folder: str | Path, rows: Sequence[ReportRow]) -> None:
     write_whole(folder / "report.md", "\n".join(_as_text(table) for table in tables).encode())
 
 
-def _scores(record: SequenceRecord | None) -> str:
-    """J / F of one sequence, or a dash."""
-    if record is None or not record.scores:
+def _table(columns: Sequence[str], title: str | None, style: box.Box) -> Table:
+    table = Table(title=None if title is None else _text(title, style), box=style)
+    for number, name in enumerate(columns):
+        table.add_column(_text(name, style), justify="right" if number else "left")
+    return table
+
+
+def _text(text: str, style: box.Box) -> Text:
+    """Others' words on one line, in which nothing is taken for markup, nor for a part of the table."""
+    line = " ".join(text.splitlines())
+    return Text(re.sub(r"([\\|<\[`*])", r"\\\1", line) if style is box.MARKDOWN else line)
+
+
+def _scored(row: ReportRow) -> bool:
+    return any(record.scores for record in row.records)
+
+
+def _cell(row: ReportRow, record: SequenceRecord | None) -> str:
+    """What a row says of one sequence, or a dash."""
+    if record is None or (_scored(row) and not record.scores):
         return "-"
+    if not record.scores:
+        return _number(record.seconds_per_frame)
     return " / ".join(
         f"{np.mean([MEASURES[name](score) for score in record.scores]):.3f}" for name in ("J", "F")
     )

@@ -2,149 +2,206 @@
 
     RESULTS/<sequence>/<frame>.png            label maps with the DAVIS palette
     RESULTS/<sequence>.overlay.png            a few frames with their masks
-    RESULTS/<sequence>.finished.json          scores and seconds; written last: it marks the finished
-    RESULTS/manifest.json                     what made these results
+    RESULTS/<sequence>.record.json            what it is made of, and the pictures that are written; at last
+                                              scores and seconds, which mark it as finished
+    RESULTS/manifest.json                     what makes these results, apart from the videos
     RESULTS/global_results-<split>.csv        the official tool's tables
     RESULTS/per-sequence_results-<split>.csv
 
 There are no other folders: vos-benchmark takes each for a sequence.
 """
 
-import csv
+from __future__ import annotations
+
+import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from eosvos.errors import UserError
-from eosvos.evaluation.metrics import ObjectScore, Statistics
-from eosvos.writing import write_whole
+from eosvos.evaluation.records import SequenceRecord, official_tables
+from eosvos.writing import check_apart, remove, write_whole
 
-MARKER = ".finished.json"
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from eosvos.data.sequence import VideoSequence
+
+RECORD = ".record.json"
+OVERLAY = ".overlay.png"
 
 
 @dataclass(frozen=True)
-class SequenceRecord:
-    """What is kept of an evaluated sequence: its scores (None without ground truth) and its seconds."""
+class Entry:
+    """What a folder knows of a sequence: what its results are of, their pictures, the record when finished.
 
-    sequence: str
-    num_frames: int
-    scores: tuple[ObjectScore, ...] | None
-    seconds_per_adaptation: float
-    seconds_per_frame: float
+    pictures: names in the folder; they are listed before the first is written.
+    """
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for `json.dumps`; `from_json` gives an equal record back."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "SequenceRecord":
-        """The record that `to_json` turned into `values`. Raises KeyError or TypeError if not one."""
-        scores = values["scores"]
-        return cls(
-            **{**values, "scores": None if scores is None else tuple(_score(score) for score in scores)}
-        )
+    fingerprint: str = ""
+    pictures: tuple[str, ...] = ()
+    record: SequenceRecord | None = None
 
 
 class ResultsFolder:
-    """A folder of results that an interrupted evaluation goes on filling.
+    """A folder of results that an interrupted evaluation goes on filling; first `open` it.
 
-    `manifest` says what makes the results (plain values: hashes, settings). Raises UserError if the folder
-    holds results of something else, naming what differs; `overwrite` deletes what is finished there and
-    starts anew.
+    Files that are there already, and that neither its manifest nor its records list, are someone else's: they
+    are neither written over nor deleted.
     """
 
-    def __init__(
-        self, root: str | Path, split: str, manifest: Mapping[str, Any], overwrite: bool = False
-    ) -> None:
+    def __init__(self, root: str | Path, split: str) -> None:
         self.root = Path(root)
-        self.split = split
-        wanted = json.loads(json.dumps(manifest))
-        if overwrite:
-            self._forget()
-        else:
-            self._check(wanted)
-        write_whole(self.root / "manifest.json", json.dumps(wanted, indent=2).encode())
+        self.tables = (f"global_results-{split}.csv", f"per-sequence_results-{split}.csv")
+        self._made_by = ""
 
-    def finished(self, sequence: str) -> SequenceRecord | None:
-        """The record of a finished sequence, None if still to do. Raises UserError for a broken marker."""
-        path = self._marker(sequence)
-        if not path.exists():
-            return None
-        try:
-            return SequenceRecord.from_json(json.loads(path.read_text()))
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is not a record of a finished sequence ({error}): delete it.") from error
+    def check(self, sequences: Sequence[VideoSequence], read: Collection[Path]) -> None:
+        """Raise UserError where results of the sequences cannot be written here, whatever made them.
+
+        read: folders and files that are read from.
+        """
+        _check_names("sequence", [sequence.name for sequence in sequences])
+        folders = [self.root / sequence.name for sequence in sequences]
+        check_apart(folders, read, f"results={self.root}")
+        held = {path.resolve().parent: path for path in read if path.is_file()}
+        for path in (held[place] for folder in folders if (place := folder.resolve()) in held):
+            raise UserError(f"results={self.root} would replace {path}, which is read: choose another folder")
+        self._manifest()
+        for sequence in sequences:
+            _check_names(f"frame of {sequence.name}", sequence.frame_names)
+            self._check_ours(self._pictures(sequence, overlay=True), self._entry(sequence.name).pictures)
+
+    def open(self, manifest: Mapping[str, Any], overwrite: bool = False) -> None:
+        """Begin to fill the folder, or go on.
+
+        `manifest` says what makes the results, apart from the videos (plain values: hashes, settings). Raises
+        UserError if there are results of something else, naming what differs; `overwrite` deletes all that
+        eosvos has written there and starts anew.
+        """
+        wanted = json.loads(json.dumps({**manifest, "tables": self.tables}))
+        there = self._manifest()
+        if overwrite:
+            self._forget(there or {})
+        elif there is not None and (found := list(differences(there, wanted))):
+            raise UserError(
+                f"results={self.root} holds the results of another evaluation ({'; '.join(found)}): "
+                "choose another folder, or set overwrite=true"
+            )
+        write_whole(self.root / "manifest.json", json.dumps(wanted, indent=2).encode())
+        self._made_by = json.dumps(wanted, sort_keys=True)
+
+    def begin(self, sequence: VideoSequence, overlay: bool = False) -> SequenceRecord | None:
+        """The record of a finished sequence; or None, after making way for new pictures of it.
+
+        It is finished only if it is the same video, and its pictures are there. Raises UserError if a picture
+        is in the way that eosvos did not write.
+        """
+        entry, fingerprint = self._entry(sequence.name), self._fingerprint(sequence)
+        if (
+            entry.record is not None
+            and entry.fingerprint == fingerprint
+            and all((self.root / name).is_file() for name in entry.pictures)
+        ):
+            return replace(entry.record, finished_before=True)
+        pictures = self._pictures(sequence, overlay)
+        self._check_ours(pictures, entry.pictures)
+        self._remove_pictures(sequence.name, entry)
+        self._write_entry(sequence.name, Entry(fingerprint, pictures))
+        return None
 
     def write_frame(self, sequence: str, frame_name: str, labels: Tensor) -> None:
         """Write the label map uint8 [H, W] of object ids as RESULTS/sequence/frame_name.png."""
         write_labels(self.root / sequence / f"{frame_name}.png", labels)
 
-    def finish(self, sequence: str, record: SequenceRecord) -> None:
-        """Mark a sequence whose frames are all written as finished."""
-        write_whole(self._marker(sequence), json.dumps(record.to_json()).encode())
+    def finish(self, record: SequenceRecord) -> None:
+        """Mark a sequence that was begun, and whose pictures are all written, as finished."""
+        self._write_entry(record.sequence, replace(self._entry(record.sequence), record=record))
 
     def overlay_path(self, sequence: str) -> Path:
         """Where the overlay strip of a sequence belongs."""
-        return self.root / f"{sequence}.overlay.png"
+        return self.root / f"{sequence}{OVERLAY}"
 
     def write_tables(self, records: Sequence[SequenceRecord]) -> None:
-        """Write the official tool's two CSV files for the records with scores; none if no record has any."""
-        scored = [(record.sequence, score) for record in records for score in record.scores or ()]
-        if not scored:
+        """Write the official tool's two CSV files; without scores, delete those that are there."""
+        if not any(record.scores for record in records):
+            remove(self.root / name for name in self.tables)
             return
-        table = [_summary([score for _, score in scored])]
-        write_whole(self.root / f"global_results-{self.split}.csv", csv_text(table).encode())
-        by_object = [
-            {
-                "Sequence": f"{name}_{score.object_id}",
-                "J-Mean": score.region.mean,
-                "F-Mean": score.boundary.mean,
-            }
-            for name, score in scored
-        ]
-        write_whole(self.root / f"per-sequence_results-{self.split}.csv", csv_text(by_object).encode())
+        for name, text in zip(self.tables, official_tables(records), strict=True):
+            write_whole(self.root / name, text.encode())
 
-    def _marker(self, sequence: str) -> Path:
-        return self.root / f"{sequence}{MARKER}"
+    def _fingerprint(self, sequence: VideoSequence) -> str:
+        """Of all that the results of a sequence depend on."""
+        return hashlib.sha256((self._made_by + sequence.fingerprint()).encode()).hexdigest()
 
-    def _forget(self) -> None:
-        """Delete the tables, and pictures and markers of finished sequences; all else is left alone."""
-        for marker in self.root.glob(f"*{MARKER}"):
-            sequence = marker.name.removesuffix(MARKER)
-            for picture in (self.overlay_path(sequence), *(self.root / sequence).glob("*.png")):
-                picture.unlink(missing_ok=True)
-            marker.unlink()
-        for table in self.root.glob("*_results-*.csv"):
-            table.unlink()
+    def _pictures(self, sequence: VideoSequence, overlay: bool) -> tuple[str, ...]:
+        """Names of the pictures of a sequence in the folder."""
+        masks = (f"{sequence.name}/{frame}.png" for frame in sequence.frame_names)
+        return (*masks, *([sequence.name + OVERLAY] if overlay else []))
 
-    def _check(self, wanted: dict[str, Any]) -> None:
-        """Refuse a folder that holds results of another manifest, or of none."""
-        path = self.root / "manifest.json"
-        if not path.exists():
-            stranger = next(self.root.glob("[!.]*/*.png"), None)
-            if stranger is not None:
+    def _check_ours(self, names: Iterable[str], listed: Collection[str]) -> None:
+        """Raise UserError for the first file that is there but not listed as written by eosvos."""
+        ours = set(listed)
+        for path in (self.root / name for name in names if name not in ours):
+            if os.path.lexists(path):
                 raise UserError(
-                    f"results={self.root} holds pictures without a manifest ({stranger}): "
-                    "choose another folder, or set overwrite=true."
+                    f"results={self.root} holds {path}, which eosvos did not write: "
+                    "choose another folder, or move it away"
                 )
-            return
+
+    def _remove_pictures(self, sequence: str, entry: Entry) -> None:
+        remove(self.root / name for name in entry.pictures)
+        # It stays if there is anything else in it.
+        with suppress(OSError):
+            (self.root / sequence).rmdir()
+
+    def _forget(self, manifest: Mapping[str, Any]) -> None:
+        """Delete all that is listed, each list after what is on it."""
+        for path in self.root.glob(f"*{RECORD}"):
+            sequence = path.name.removesuffix(RECORD)
+            self._remove_pictures(sequence, self._entry(sequence))
+            remove([path])
+        remove(self.root / name for name in manifest.get("tables", ()))
+
+    def _entry(self, sequence: str) -> Entry:
+        """What is known of a sequence. Raises UserError if its file is not of eosvos."""
+        path = self.root / f"{sequence}{RECORD}"
+        if not os.path.lexists(path):
+            return Entry()
         try:
-            there = json.loads(path.read_text())
-        except ValueError as error:
-            raise UserError(f"{path} is not JSON ({error}): delete it, or set overwrite=true.") from error
-        found = list(differences(there, wanted))
-        if found:
-            raise UserError(
-                f"results={self.root} holds the results of another evaluation ({'; '.join(found)}): "
-                "choose another folder, or set overwrite=true."
-            )
+            values = json.loads(path.read_text())
+            record = None if values["record"] is None else SequenceRecord.from_json(values["record"])
+            entry = Entry(values["fingerprint"], tuple(values["pictures"]), record)
+            for name in entry.pictures:
+                if name != sequence + OVERLAY and Path(name).parts != (sequence, Path(name).name):
+                    raise ValueError(f"{name} is no picture of {sequence}")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(_foreign(path)) from error
+        return entry
+
+    def _write_entry(self, sequence: str, entry: Entry) -> None:
+        write_whole(self.root / f"{sequence}{RECORD}", json.dumps(asdict(entry)).encode())
+
+    def _manifest(self) -> dict[str, Any] | None:
+        """The manifest that is there, if any. Raises UserError if it, or a table, is not of eosvos."""
+        path = self.root / "manifest.json"
+        there: dict[str, Any] | None = None
+        if os.path.lexists(path):
+            try:
+                there = json.loads(path.read_text())
+                if any(Path(name).name != name for name in there["tables"]):
+                    raise ValueError("its tables lie elsewhere")
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise UserError(_foreign(path)) from error
+        self._check_ours(self.tables, there["tables"] if there else ())
+        return there
 
 
 def davis_palette() -> np.ndarray:
@@ -169,40 +226,6 @@ def write_labels(path: str | Path, labels: Tensor) -> None:
     write_whole(Path(path), buffer.getvalue())
 
 
-def csv_text(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Rows of equal keys as CSV with a header; numbers with three decimals, as the official tool does."""
-    rows = list(rows)
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow(
-            {key: f"{value:.3f}" if isinstance(value, float) else value for key, value in row.items()}
-        )
-    return buffer.getvalue()
-
-
-def _summary(scores: Sequence[ObjectScore]) -> dict[str, float]:
-    """The columns of the official tool's global table: means over objects."""
-    measures = {"J": [score.region for score in scores], "F": [score.boundary for score in scores]}
-    columns = {
-        f"{letter}-{name.title()}": float(np.mean([getattr(one, name) for one in measure]))
-        for letter, measure in measures.items()
-        for name in ("mean", "recall", "decay")
-    }
-    return {"J&F-Mean": (columns["J-Mean"] + columns["F-Mean"]) / 2, **columns}
-
-
-def _score(values: Mapping[str, Any]) -> ObjectScore:
-    return ObjectScore(
-        object_id=values["object_id"],
-        region=Statistics(**values["region"]),
-        boundary=Statistics(**values["boundary"]),
-        region_per_frame=tuple(values["region_per_frame"]),
-        boundary_per_frame=tuple(values["boundary_per_frame"]),
-    )
-
-
 def differences(there: Any, here: Any, key: str = "") -> Iterator[str]:
     """Say where two nested settings differ, with dotted keys."""
     if isinstance(there, dict) and isinstance(here, dict):
@@ -210,3 +233,18 @@ def differences(there: Any, here: Any, key: str = "") -> Iterator[str]:
             yield from differences(there.get(name), here.get(name), f"{key}.{name}" if key else name)
     elif there != here:
         yield f"{key or 'manifest'} is {there!r} there and {here!r} here"
+
+
+def _check_names(what: str, names: Sequence[str]) -> None:
+    """Raise UserError unless each name can be that of a file of its own in one folder."""
+    seen: set[str] = set()
+    for name in names:
+        if name in ("", ".", "..") or Path(name).name != name or "\0" in name:
+            raise UserError(f"{what}: {name!r} cannot name a file in the results folder: rename it")
+        if name in seen:
+            raise UserError(f"{what}: {name!r} comes twice, but names one place of results: leave one out")
+        seen.add(name)
+
+
+def _foreign(path: Path) -> str:
+    return f"{path} is not as this version of eosvos writes it: choose another folder, or move it away"

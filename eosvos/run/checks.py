@@ -12,6 +12,7 @@ from eosvos.data.pools import check_queries
 from eosvos.errors import UserError, suggest
 from eosvos.run.command_line import overridden, run_mode
 from eosvos.run.instantiate import build
+from eosvos.run.places import check_results, results_at
 
 MASK_RCNN = "eosvos.models.mask_rcnn.MaskRCNN"
 COCO_BACKBONES = ("resnet50", "resnet101")
@@ -41,6 +42,13 @@ class Videos:
     val: list[Any]
     test: list[Any]
 
+    @property
+    def folders(self) -> set[Path]:
+        """The folders that all of them are read from; pools are of procedural videos, without any."""
+        train = self.train if isinstance(self.train, list) else []
+        videos = [*map(_video, train), *self.tuning, *self.val, *self.test]
+        return {folder for video in videos for folder in video.folders}
+
 
 def prepare(cfg: DictConfig, training: bool = True) -> Videos:
     """Check the whole configuration and list the data set's videos; raises UserError. Takes no torch.
@@ -52,11 +60,14 @@ def prepare(cfg: DictConfig, training: bool = True) -> Videos:
     if not training and cfg.trainer.devices > 1:
         raise UserError(f"evaluate.py works in one process: trainer.devices={cfg.trainer.devices} must be 1")
     if not training:
-        return Videos(train=[], tuning=[], val=[], test=build(cfg.dataset.test))
-    if cfg.results and not cfg.overwrite and (Path(cfg.results) / "manifest.json").exists():
-        raise UserError(f"results={cfg.results} holds results: choose another folder, or set overwrite=true")
+        videos = Videos(train=[], tuning=[], val=[], test=build(cfg.dataset.test))
+        check_results(cfg, videos.test, videos.folders)
+        return videos
     train, val, test = (build(cfg.dataset[part]) for part in ("train", "val", "test"))
     videos = Videos(*split_tuning(train, cfg.report.tuning_videos, cfg.report.hold_out), val, test)
+    check_results(cfg, videos.test, videos.folders)
+    if cfg.results and not cfg.overwrite and (results_at(cfg).root / "manifest.json").exists():
+        raise UserError(f"results={cfg.results} holds results: choose another folder, or set overwrite=true")
     if cfg.iterations and not any(len(video.annotated_frames) > 1 for video in videos.val):
         raise UserError(
             "no video of dataset.val has a frame to score: give masks for more frames than the first, or set "

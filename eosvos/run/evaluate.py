@@ -3,17 +3,17 @@
 from itertools import count
 
 from omegaconf import DictConfig
-from rich.markup import escape
 
 from eosvos.data.folder import comparing_masks
+from eosvos.evaluation.records import SequenceRecord
 from eosvos.evaluation.report import ReportRow, report_table, sequence_table, write_report
-from eosvos.evaluation.results import SequenceRecord
 from eosvos.inference.predictor import Predictor
 from eosvos.run.checks import Videos, prepare
+from eosvos.run.manifest import results_folder
 from eosvos.run.networks import build_learner, device_for, finetune_config, model_config
 from eosvos.run.record import record_run
 from eosvos.run.scoring import fill_folder
-from eosvos.run.train import results_folder, set_up, wide_console, with_checkpoint
+from eosvos.run.train import set_up, wide_console, with_checkpoint
 
 
 def evaluate(cfg: DictConfig, videos: Videos | None = None) -> ReportRow:
@@ -32,14 +32,15 @@ def evaluate(cfg: DictConfig, videos: Videos | None = None) -> ReportRow:
     console = wide_console()
     number = count(1)
     if note := comparing_masks(videos.test):
-        console.print(escape(note))
+        console.print(note, soft_wrap=True)
 
     def tell(record: SequenceRecord) -> None:
-        console.print(f"{next(number)} of {len(videos.test)}: {record.sequence}", highlight=False)
+        console.print(f"{next(number)} of {len(videos.test)}: {record.title}", soft_wrap=True)
 
     records = fill_folder(folder, predictor, videos.test, tell=tell)
     online = ", online adaptation" if finetune.online else ""
     row = ReportRow(f"{finetune.steps} steps{online}", tuple(records))
     write_report(cfg.output, [row])
-    console.print(sequence_table([row]), report_table([row]), f"Masks and tables: {folder.root}")
+    console.print(sequence_table([row]), report_table([row]))
+    console.print(f"Masks and tables: {folder.root}", soft_wrap=True)
     return row

@@ -6,8 +6,9 @@ from pathlib import Path
 from eosvos.data.sequence import VideoSequence
 from eosvos.evaluation.metrics import SequenceScorer
 from eosvos.evaluation.overlay import OverlayStrip
+from eosvos.evaluation.records import SequenceRecord
 from eosvos.evaluation.report import ReportRow
-from eosvos.evaluation.results import ResultsFolder, SequenceRecord
+from eosvos.evaluation.results import ResultsFolder
 from eosvos.inference.finetune import FinetuneConfig
 from eosvos.inference.predictor import Predictor
 from eosvos.meta.learner import MetaLearner
@@ -22,7 +23,8 @@ def score_sequence(
 ) -> SequenceRecord:
     """Segment a sequence and score it; frame by frame, so that memory does not grow with its length.
 
-    folder: takes the masks and the record. strip: the file that an overlay strip is written to.
+    folder: takes the masks and the record; the sequence has been begun in it. strip: the file that an overlay
+    strip is written to.
     """
     scorer, overlay = SequenceScorer(sequence), OverlayStrip(sequence)
     for t, (name, labels) in enumerate(predictor.segment(sequence)):
@@ -35,6 +37,7 @@ def score_sequence(
     record = SequenceRecord(
         sequence=sequence.name,
         num_frames=sequence.num_frames,
+        num_objects=len(sequence.object_ids),
         scores=None if scores is None else tuple(scores),
         seconds_per_adaptation=predictor.timing.seconds_per_adaptation,
         seconds_per_frame=predictor.timing.seconds_per_frame,
@@ -42,7 +45,7 @@ def score_sequence(
     if strip is not None:
         overlay.save(strip)
     if folder is not None:
-        folder.finish(sequence.name, record)
+        folder.finish(record)
     return record
 
 
@@ -69,10 +72,9 @@ def fill_folder(
 
     def record_of(number: int) -> SequenceRecord:
         sequence = sequences[number]
-        record = folder.finished(sequence.name)
+        strip = folder.overlay_path(sequence.name) if strips is None or number < strips else None
+        record = folder.begin(sequence, overlay=strip is not None)
         if record is None:
-            wanted = strips is None or number < strips
-            strip = folder.overlay_path(sequence.name) if wanted else None
             record = score_sequence(predictor, sequence, folder, strip)
         tell(record)
         return record

@@ -16,14 +16,15 @@ from rich.console import Console
 
 from eosvos.errors import UserError
 from eosvos.evaluation.report import ReportRow, report_table, write_report
-from eosvos.evaluation.results import ResultsFolder, differences
+from eosvos.evaluation.results import differences
 from eosvos.meta.learner import MetaLearner
 from eosvos.processes import cores, from_main, is_main
 from eosvos.run.checkpoint import LoadedCheckpoint, digest_of, load_checkpoint, run_settings
 from eosvos.run.checks import FREE, Videos, check_agreement, prepare
 from eosvos.run.command_line import overridden
 from eosvos.run.instantiate import build
-from eosvos.run.networks import build_learner, device_for, finetune_config, model_config, plain_without
+from eosvos.run.manifest import results_folder
+from eosvos.run.networks import build_learner, device_for, finetune_config, model_config
 from eosvos.run.record import record_run
 from eosvos.run.report import Comparison, compare
 from eosvos.run.stages import LAST, meta_training, parent_training
@@ -191,38 +192,17 @@ def report(
     console, title = wide_console(), f"{len(videos.test)} videos of dataset.test"
     with console.status(f"Reporting on {title}"):
         rows = compare(before and before.to(device), after and after.to(device), comparison)
-    console.print(report_table(rows, title=title), f"Checkpoints, logs and masks: {cfg.output}")
+    console.print(report_table(rows, title=title))
+    console.print(f"Checkpoints, logs and masks: {cfg.output}", soft_wrap=True)
     if is_main():
         write_report(cfg.output, rows)
     return rows
 
 
-def results_folder(cfg: DictConfig, checkpoint: str | None, overwrite: bool) -> ResultsFolder:
-    """The folder for masks and tables of the test videos.
-
-    checkpoint: the digest of the file that the network comes from, if any. Raises UserError if the folder
-    holds the results of something else, unless these may be deleted.
-    """
-    # Results stay the same where the data move, and however many frames are looked at together.
-    manifest = {
-        "checkpoint": checkpoint,
-        "model": model_config(cfg),
-        "data": plain_without(cfg.dataset.test, "root"),
-        "finetune": plain_without(cfg.finetune, "lookahead"),
-        "seed": cfg.seed,
-    }
-    root = Path(cfg.results or Path(cfg.output) / "results")
-    return ResultsFolder(root, split_name(cfg.dataset.test), manifest, overwrite)
-
-
-def split_name(test: DictConfig) -> str:
-    """What the tables are called: the split, the range of synthetic videos, or `all`."""
-    return test.get("split") or test.get("range_name") or "all"
-
-
 def wide_console() -> Console:
     """The terminal; or a wide page, where output goes into a file or a pipe. Only the main process speaks."""
-    console = Console(quiet=not is_main())
+    # Names of files are shown as they are, brackets and colons too.
+    console = Console(quiet=not is_main(), markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         console.width = 120
     return console

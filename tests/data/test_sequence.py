@@ -92,6 +92,17 @@ def test_a_pool_without_objects_is_refused():
         sequence_pool([Masks([[[0, 0, 0]]])])
 
 
+def test_what_a_video_is_read_from(tmp_path):
+    frames, masks = [tmp_path / f"frames/dog/{t}.jpg" for t in (0, 1)], tmp_path / "masks/dog"
+    assert Masks([[[1]]]).folders == ()
+    one = FileSequence("dog", frames, {1: masks / "1.png"})
+    assert one.folders == (tmp_path / "frames/dog", masks / "1.png")
+    two = FileSequence("dog", frames, {0: masks / "0.png", 1: masks / "1.png"})
+    assert two.folders == (tmp_path / "frames/dog", masks)
+    two.nested = True
+    assert two.folders == (tmp_path / "frames/dog", masks, tmp_path / "frames", tmp_path / "masks")
+
+
 def test_a_fingerprint_is_of_what_is_seen_wherever_it_lies(disk, labels, tmp_path):
     frame, mask = disk.frame("a.png", (24, 32)), disk.mask("m.png", labels(4))
     moved = tmp_path / "elsewhere"

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import math
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +14,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from eosvos.evaluation.metrics import ObjectScore, Statistics
+from eosvos.evaluation.records import SequenceRecord
 from eosvos.evaluation.report import ReportRow, mean_and_error, report_table, sequence_table, write_report
-from eosvos.evaluation.results import SequenceRecord
 
 
 def record(name: str, *values: tuple[float, float], seconds: float = 1.0) -> SequenceRecord:
@@ -21,7 +23,7 @@ def record(name: str, *values: tuple[float, float], seconds: float = 1.0) -> Seq
         ObjectScore(number, Statistics(j, 1.0, 0.0), Statistics(f, 1.0, 0.0), (j,), (f,))
         for number, (j, f) in enumerate(values, start=1)
     )
-    return SequenceRecord(name, 10, scores or None, seconds, seconds / 10)
+    return SequenceRecord(name, 10, len(scores) or 2, scores or None, seconds, seconds / 10)
 
 
 BEFORE = ReportRow("before", (record("dog", (0.2, 0.4)), record("cats", (0.4, 0.2), seconds=3.0)))
@@ -32,6 +34,12 @@ def shown(table) -> str:
     console = Console(width=120, file=io.StringIO())
     console.print(table)
     return console.file.getvalue()
+
+
+def cells(table) -> list[list[str]]:
+    """The heading and the lines of a shown table."""
+    lines = (re.split("[│┃]", line) for line in shown(table).splitlines())
+    return [[cell.strip() for cell in line[1:-1]] for line in lines if len(line) > 1]
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=20))
@@ -81,14 +89,63 @@ def test_table_shows_every_row_with_errors():
     assert "2.000" in lines["before"]
 
 
-def test_without_ground_truth_scores_are_dashes_and_seconds_stay():
-    row = ReportRow("test-dev", (record("a"), record("b")))
+def test_without_ground_truth_tables_show_what_is_known():
+    row = ReportRow("test-dev", (record("a"), record("b", seconds=3.0)))
     assert row.figures()["J"] is None
-    text = shown(report_table([row]))
-    assert "1.000" in text
-    assert "-" in text
-    assert "nan" not in text.lower()
-    assert "None" not in text
+    heading, line = cells(report_table([row]))
+    assert heading == ["", "s/adaptation", "s/frame", "objects", "masks", "only segmented"]
+    assert line == ["test-dev", "2.000", "0.200", "4", "20", "2"]
+    heading, first, second = cells(sequence_table([row]))
+    assert heading == ["sequence", "frames", "objects", "test-dev: s/frame"]
+    assert [first, second] == [["a", "10", "2", "0.100"], ["b", "10", "2", "0.300"]]
+
+
+def test_only_videos_with_scores_count_as_scored():
+    row = ReportRow("after", (*AFTER.records, record("hidden")))
+    assert (row.figures()["videos"], row.figures()["only segmented"]) == (2, 1)
+    heading, line = cells(report_table([row]))
+    assert (heading[-2:], line[-2:]) == (["videos", "only segmented"], ["2", "1"])
+    assert cells(sequence_table([row]))[-1] == ["hidden", "10", "2", "-"]
+    assert cells(report_table([AFTER]))[0][-1] == "videos"
+
+
+def test_the_table_says_which_sequences_were_finished_before():
+    dog, cats = AFTER.records
+    _, *lines = cells(sequence_table([ReportRow("after", (replace(dog, finished_before=True), cats))]))
+    assert [line[0] for line in lines] == ["dog (finished before)", "cats"]
+
+
+NAMES = (
+    "clip [bold]",
+    "[/red]",
+    "[link=x]y[/link]",
+    ":smile:",
+    "a|b",
+    "<b>",
+    "`c`",
+    "*d*",
+    "e\\f",
+    "two\nlines",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tables_show_names_as_they_are(name, tmp_path):
+    row = ReportRow(f"row {name}", (record(name, (0.5, 0.5)),))
+    shown_name = name.replace("\n", " ")
+    for table in (report_table([row], title=f"title {name}"), sequence_table([row], title=f"title {name}")):
+        text = shown(table)
+        assert f"title {shown_name}" in text
+        assert f"row {shown_name}" in text
+    assert cells(sequence_table([row]))[1][0] == shown_name
+
+    write_report(tmp_path, [row])
+    report, by_sequence = (tmp_path / "report.md").read_text().split("\n\n")
+    for table, columns in ((report, 7), (by_sequence, 4)):
+        lines = [re.split(r"(?<!\\)\|", line)[1:-1] for line in table.splitlines()]
+        assert [len(line) for line in lines] == [columns] * 3
+    name_cell = re.split(r"(?<!\\)\|", by_sequence.splitlines()[2])[1].strip()
+    assert re.sub(r"\\(.)", r"\1", name_cell) == shown_name
 
 
 def test_sequence_table_has_a_line_a_sequence_and_dashes_for_missing_ones():
@@ -117,7 +174,7 @@ def test_report_files(tmp_path):
     assert lines[0]["J"] == "0.300"
     assert lines[0]["J SE"] == "0.100"
     assert lines[2]["F"] == ""
-    assert lines[2]["videos"] == "1"
+    assert (lines[2]["videos"], lines[2]["only segmented"]) == ("0", "1")
 
     text = (tmp_path / "report/report.md").read_text()
     table, by_sequence = text.split("\n\n")

@@ -126,7 +126,7 @@ def test_second_order_is_fine_for_the_semantic_segmenter(compose):
 
 
 def test_training_takes_no_folder_of_other_results(compose, tmp_path):
-    (tmp_path / "manifest.json").write_text("{}")
+    (tmp_path / "manifest.json").write_text('{"tables": []}')
     assert "overwrite=true" in sentence(compose, f"results={tmp_path}")
     prepare(compose(f"results={tmp_path}", "overwrite=true"))
     prepare(compose(f"results={tmp_path}", entry="evaluate"), training=False)

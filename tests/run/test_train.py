@@ -185,7 +185,7 @@ def test_evaluation_and_training_give_the_same_numbers(run, compose, small, tmp_
     names = {path.relative_to(results).as_posix() for path in results.rglob("*")}
     video = row.records[0].sequence
     assert {"manifest.json", "global_results-test.csv", "per-sequence_results-test.csv"} <= names
-    assert {f"{video}.finished.json", f"{video}.overlay.png"} <= names
+    assert {f"{video}.record.json", f"{video}.overlay.png"} <= names
     assert sum(name.startswith(f"{video}/") for name in names) == 3
 
 
