@@ -188,7 +188,7 @@ class Semantic(Target):
     """Arguments of `eosvos.models.semantic.SemanticSegmenter`, but the backbone."""
 
     loss: str = one_of("dice_bce", "dice", "bce", "class_balanced")
-    channels: int = within(low=1)
+    channels: int = within(low=2)
     rates: list[int] = within(low=1)
     min_size: int | None = within(low=16)
     max_size: int | None = within(low=16)

@@ -88,15 +88,17 @@ def _problems(node: DictConfig, path: str) -> Iterator[str]:
         yield from _problems(group, f"{path}{name}.")
 
 
-def _flaws(given: str, value: Any, rule: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with a value, or with an entry of a list, that is not null."""
+def _flaws(given: str, value: Any, rule: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
+    """What is wrong with a value that is not null, or with an entry in so many lists."""
     if isinstance(value, ListConfig):
         least, most = rule.get("entries", (1, None))
         if not least <= len(value) <= (most or len(value)):
             yield f"{given} needs {least}{'' if least == most else ' or more'} entries, not {len(value)}"
+        if depth == 2:
+            yield f"{given} is a list too deep: give numbers"
         for entry in value:
-            yield from _flaws(f"{given}: {entry}", entry, rule)
-    elif value is None or ("entries" in rule and isinstance(value, str)):
+            yield from _flaws(f"{given}: {entry}", entry, rule, depth + 1)
+    elif value is None or isinstance(value, DictConfig) or ("entries" in rule and isinstance(value, str)):
         yield f"{given} is no number: give numbers alone"
     elif isinstance(value, str):
         if "options" in rule and value not in rule["options"]:
