@@ -1,24 +1,6 @@
 """Segment videos from one mask each, and measure: python evaluate.py --help."""
 
-import hydra
-from omegaconf import DictConfig
-
-from eosvos.run.checks import prepare
-from eosvos.run.messages import user_errors
-from eosvos.run.schema import register
-
-
-@hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
-def main(cfg: DictConfig) -> None:
-    """Check the configuration, which takes no torch, then evaluate."""
-    with user_errors():
-        videos = prepare(cfg, training=False)
-        from eosvos.run.evaluate import evaluate
-
-        evaluate(cfg, videos)
-
+from eosvos.run.messages import command
 
 if __name__ == "__main__":
-    register()
-    with user_errors():
-        main()
+    command("evaluate")

@@ -1,24 +1,6 @@
 """Learn how to fine-tune: python train.py --help."""
 
-import hydra
-from omegaconf import DictConfig
-
-from eosvos.run.checks import prepare
-from eosvos.run.messages import user_errors
-from eosvos.run.schema import register
-
-
-@hydra.main(version_base="1.3", config_path="conf", config_name="train")
-def main(cfg: DictConfig) -> None:
-    """Check the configuration, which takes no torch, then train."""
-    with user_errors():
-        videos = prepare(cfg)
-        from eosvos.run.train import train
-
-        train(cfg, videos)
-
+from eosvos.run.messages import command
 
 if __name__ == "__main__":
-    register()
-    with user_errors():
-        main()
+    command("train")

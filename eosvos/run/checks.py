@@ -1,7 +1,7 @@
 """What can be said of a configuration before torch is imported: ranges, choices, combinations, files."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from eosvos.data.pools import check_queries
-from eosvos.errors import UserError, suggest
+from eosvos.errors import UserError
 from eosvos.run.command_line import overridden, run_mode
+from eosvos.run.folders import check_folders, check_unread, results_at
 from eosvos.run.instantiate import build
-from eosvos.run.places import check_results, results_at
+from eosvos.run.rules import check_values, expand_home
 
 MASK_RCNN = "eosvos.models.mask_rcnn.MaskRCNN"
 COCO_BACKBONES = ("resnet50", "resnet101")
@@ -54,18 +55,19 @@ def prepare(cfg: DictConfig, training: bool = True) -> Videos:
     """Check the whole configuration and list the data set's videos; raises UserError. Takes no torch.
 
     The videos are checked as far as lists, existence and headers go. Without `training` only the test videos
-    are listed.
+    are listed. The run's folders are looked at, and nothing is made.
     """
     check(cfg)
+    check_folders(cfg, training)
     if not training and cfg.trainer.devices > 1:
         raise UserError(f"evaluate.py works in one process: trainer.devices={cfg.trainer.devices} must be 1")
     if not training:
         videos = Videos(train=[], tuning=[], val=[], test=build(cfg.dataset.test))
-        check_results(cfg, videos.test, videos.folders)
+        check_unread(cfg, videos.test, videos.folders)
         return videos
     train, val, test = (build(cfg.dataset[part]) for part in ("train", "val", "test"))
     videos = Videos(*split_tuning(train, cfg.report.tuning_videos, cfg.report.hold_out), val, test)
-    check_results(cfg, videos.test, videos.folders)
+    check_unread(cfg, videos.test, videos.folders)
     if cfg.results and not cfg.overwrite and (results_at(cfg).root / "manifest.json").exists():
         raise UserError(f"results={cfg.results} holds results: choose another folder, or set overwrite=true")
     if cfg.iterations and not any(len(video.annotated_frames) > 1 for video in videos.val):
@@ -110,40 +112,15 @@ def _video(entry: Any) -> Any:
 
 
 def check(cfg: DictConfig) -> None:
-    """Raise UserError for the first value out of range, missing value, or impossible combination."""
-    for problems in (_values, _checkpoint, _processes, _learning, _report, _augmentation, _networks):
+    """Raise UserError for the first value out of range, missing value, or impossible combination.
+
+    Puts the home folder in place of ~ in the configuration's paths.
+    """
+    check_values(cfg)
+    expand_home(cfg)
+    for problems in (_checkpoint, _processes, _learning, _report, _augmentation, _networks):
         for problem in problems(cfg):
             raise UserError(problem)
-
-
-def _values(node: DictConfig, path: str = "") -> Iterator[str]:
-    """Problems with single keys: no value, unknown (forced in by '+'), out of range, no choice."""
-    kind: Any = OmegaConf.get_type(node)
-    rules = {f.name: f.metadata for f in fields(kind)} if is_dataclass(kind) else None
-    # First the keys of this level: deeper ones may refer to them.
-    for name in map(str, node):
-        if OmegaConf.is_missing(node, name):
-            yield f"{path}{name} has no value: give it on the command line, {path}{name}=VALUE"
-        if rules is not None and name not in rules:
-            yield f"there is no key {path}{name}: {suggest(name, rules, path)}"
-    for name in map(str, node):
-        value = node[name]
-        if isinstance(value, DictConfig):
-            yield from _values(value, f"{path}{name}.")
-        elif rules is not None and value is not None:
-            yield from _range(f"{path}{name}", value, rules[name])
-
-
-def _range(key: str, value: Any, rule: Any) -> Iterator[str]:
-    if "options" in rule and value not in rule["options"]:
-        yield f"{key}={value} is none of {', '.join(rule['options'])}"
-    low, high, above = (rule.get(name) for name in ("low", "high", "above"))
-    if low is not None and not value >= low:
-        yield f"{key}={value} is too small: it must be at least {low}"
-    if above is not None and not value > above:
-        yield f"{key}={value} is too small: it must be greater than {above}"
-    if high is not None and not value <= high:
-        yield f"{key}={value} is too large: it must be at most {high}"
 
 
 def _checkpoint(cfg: DictConfig) -> Iterator[str]:
@@ -204,8 +181,8 @@ def _learning(cfg: DictConfig) -> Iterator[str]:
         given = len(meta.step_weights)
         yield f"meta.step_weights has {given} numbers, but meta.inner_steps={meta.inner_steps} needs as many"
     weights = query_weights(meta)
-    if min(weights) < 0 or not sum(weights):
-        yield f"meta.step_weights={list(weights)} must not be negative, and one of them must be above 0"
+    if not sum(weights):
+        yield f"meta.step_weights={list(weights)}: one of them must be above 0"
     elif meta.truncate_every and not sum(weights[: meta.truncate_every]):
         yield (
             f"meta.truncate_every={meta.truncate_every} cuts the initial weights off from every query loss: "
@@ -225,8 +202,8 @@ def query_weights(meta: DictConfig) -> list[float]:
 
 def _report(cfg: DictConfig) -> Iterator[str]:
     rates = list(cfg.report.rates)
-    if len(rates) < 2 or rates != sorted(set(rates)) or rates[0] <= 0:
-        yield f"report.rates={rates} must be two rates or more, ascending, above 0"
+    if rates != sorted(set(rates)):
+        yield f"report.rates={rates} must be ascending"
 
 
 def _augmentation(cfg: DictConfig) -> Iterator[str]:
@@ -239,6 +216,9 @@ def _augmentation(cfg: DictConfig) -> Iterator[str]:
 
 
 def _networks(cfg: DictConfig) -> Iterator[str]:
+    short, long = (cfg.segmenter.get(name) for name in ("min_size", "max_size"))
+    if short is not None and long is not None and short > long:
+        yield f"segmenter.min_size={short} is above segmenter.max_size={long}"
     name, is_detector = cfg.backbone.get("name"), cfg.segmenter.get("_target_") == MASK_RCNN
     if is_detector and cfg.segmenter.weights == "coco" and name not in COCO_BACKBONES:
         yield (

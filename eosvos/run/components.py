@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from eosvos.run.schema import one_of, within
+from eosvos.run.rules import blank, location, one_of, within
 
 NORMS = ("group32", "group_auto", "frozen_batch")
 
@@ -54,7 +54,7 @@ class SyntheticSequences(Target):
 
     range_name: str = one_of("train", "dev", "test")
     count: int = within(low=1)
-    size: list[int] = MISSING
+    size: list[int] = within(low=32, entries=(2, 2))
     num_frames: int = within(low=2)
     max_objects: int = within(low=1, high=3)
     seed: int = within(low=0)
@@ -64,7 +64,7 @@ class SyntheticSequences(Target):
 class SyntheticPool(Target):
     """Arguments of `eosvos.data.synthetic.SyntheticPool`."""
 
-    size: list[int] = MISSING
+    size: list[int] = within(low=32, entries=(2, 2))
     num_frames: int = within(low=2)
     max_objects: int = within(low=1, high=3)
     seed: int = within(low=0)
@@ -74,7 +74,7 @@ class SyntheticPool(Target):
 class Synthetic(Dataset):
     """Procedural videos."""
 
-    size: list[int] = MISSING
+    size: list[int] = within(low=32, entries=(2, 2))
     num_frames: int = within(low=2)
     max_objects: int = within(low=1, high=3)
     train: SyntheticPool = field(default_factory=SyntheticPool)
@@ -86,7 +86,7 @@ class Synthetic(Dataset):
 class DavisSequences(Target):
     """Arguments of `eosvos.data.davis.davis_sequences`."""
 
-    root: str = MISSING
+    root: str = location()
     year: str = one_of("2016", "2017")
     resolution: str = MISSING
     split: str | None = MISSING
@@ -98,7 +98,7 @@ class DavisSequences(Target):
 class Davis(Dataset):
     """DAVIS 2016 or 2017."""
 
-    root: str = MISSING
+    root: str = location()
     resolution: str = MISSING
     train: DavisSequences = field(default_factory=DavisSequences)
     val: DavisSequences = field(default_factory=DavisSequences)
@@ -109,7 +109,7 @@ class Davis(Dataset):
 class YoutubeVosSequences(Target):
     """Arguments of `eosvos.data.youtube_vos.youtube_vos_sequences`."""
 
-    root: str = MISSING
+    root: str = location()
     split: str = MISSING
     part: str | None = one_of("fit", "held_out")
     held_out: int = within(low=1)
@@ -122,7 +122,7 @@ class YoutubeVosSequences(Target):
 class YoutubeVos(Dataset):
     """YouTube-VOS."""
 
-    root: str = MISSING
+    root: str = location()
     train: YoutubeVosSequences = field(default_factory=YoutubeVosSequences)
     val: YoutubeVosSequences = field(default_factory=YoutubeVosSequences)
     test: YoutubeVosSequences = field(default_factory=YoutubeVosSequences)
@@ -132,8 +132,8 @@ class YoutubeVos(Dataset):
 class FolderSequences(Target):
     """Arguments of `eosvos.data.folder.folder_sequences`."""
 
-    images: str = MISSING
-    masks: str = MISSING
+    images: str = location()
+    masks: str = location()
     annotated: list[str] | None = MISSING
     sequences: list[str] | None = MISSING
     short_side: int | None = within(low=16)
@@ -143,8 +143,8 @@ class FolderSequences(Target):
 class Folder(Dataset):
     """Folders of frames and masks."""
 
-    images: str = MISSING
-    masks: str = MISSING
+    images: str = location()
+    masks: str = location()
     annotated: list[str] | None = MISSING
     train: FolderSequences = field(default_factory=FolderSequences)
     val: FolderSequences = field(default_factory=FolderSequences)
@@ -156,7 +156,7 @@ class TorchvisionResnet(Target):
     """Arguments of `eosvos.models.backbones.torchvision_resnet`."""
 
     name: str = one_of("resnet18", "resnet34", "resnet50", "resnet101")
-    weights: str = MISSING
+    weights: str = location()
     norm: str = one_of(*NORMS)
     fpn_channels: int = within(low=1)
     frozen_stages: int = within(low=0, high=4)
@@ -167,10 +167,10 @@ class TimmBackbone(Target):
     """Arguments of `eosvos.models.backbones.timm_backbone`."""
 
     name: str = MISSING
-    weights: str = MISSING
+    weights: str = location()
     norm: str = one_of(*NORMS)
     fpn_channels: int = within(low=1)
-    out_indices: list[int] | None = MISSING
+    out_indices: list[int] | None = within(low=0)
     frozen_stages: int = within(low=0, high=5)
 
 
@@ -188,8 +188,8 @@ class Semantic(Target):
     """Arguments of `eosvos.models.semantic.SemanticSegmenter`, but the backbone."""
 
     loss: str = one_of("dice_bce", "dice", "bce", "class_balanced")
-    channels: int = within(low=1)
-    rates: list[int] = MISSING
+    channels: int = within(low=2)
+    rates: list[int] = within(low=1)
     min_size: int | None = within(low=16)
     max_size: int | None = within(low=16)
 
@@ -198,12 +198,12 @@ class Semantic(Target):
 class MaskRcnn(Target):
     """Arguments of `eosvos.models.mask_rcnn.MaskRCNN`, but the backbone."""
 
-    weights: str = MISSING
+    weights: str = location()
     variant: str = one_of("published", "torchvision")
     min_size: int | None = within(low=16)
     max_size: int = within(low=16)
-    anchor_sizes: list[Any] = MISSING
-    anchor_ratios: list[float] = MISSING
+    anchor_sizes: list[Any] = within(above=0)
+    anchor_ratios: list[float] = within(above=0)
     rpn_proposals_train: int = within(low=1)
     rpn_proposals_test: int = within(low=1)
     rpn_samples: int = within(low=2)
@@ -228,9 +228,9 @@ class MaskRcnn(Target):
 class Csv(Target):
     """Arguments of Lightning's CSVLogger."""
 
-    save_dir: str = MISSING
-    name: str = MISSING
-    version: str = MISSING
+    save_dir: str = location()
+    name: str = blank()
+    version: str = blank()
 
 
 @dataclass
@@ -246,7 +246,7 @@ class Wandb(Target):
 
     project: str = MISSING
     name: str | None = MISSING
-    save_dir: str = MISSING
+    save_dir: str = location()
     offline: bool = MISSING
 
 

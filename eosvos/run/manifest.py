@@ -7,8 +7,8 @@ from omegaconf import DictConfig
 
 from eosvos.evaluation.results import ResultsFolder
 from eosvos.run.checkpoint import digest_of
+from eosvos.run.folders import results_at
 from eosvos.run.networks import model_config, plain_without, without_weights
-from eosvos.run.places import results_at
 from eosvos.run.record import versions
 
 

@@ -1,95 +1,99 @@
-"""Errors for people: one sentence on stderr, exit status 2, no traceback."""
+"""How a command ends: what went wrong in one sentence on stderr, and the exit status.
 
+Imports nothing of weight, so that a signal is answered quietly from the first moment.
+"""
+
+import logging
 import os
-import re
+import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf.errors import OmegaConfBaseException
+from eosvos.errors import UserError
+from eosvos.processes import is_main
 
-from eosvos.errors import UserError, suggest
-from eosvos.run.help import options
+# Goes into the log of the run alone: what it says is printed anyway.
+_log = logging.getLogger("eosvos.printed")
+_log.addHandler(logging.NullHandler())
 
-# What OmegaConf says, as a pattern, and what is wanted instead.
-_WANTED = (
-    (r"could not be converted to Integer", "must be a whole number"),
-    (r"could not be converted to Float", "must be a number"),
-    (r"is not a valid bool", "must be true or false"),
-    (r"not Optional|non-optional", "needs a value, null will not do"),
-    (r"is not a ListConfig, list or tuple", "must be a list, [a, b]"),
-    (
-        r"Invalid type assigned|Cannot assign|is not a subclass",
-        "is a group of keys, not a value: set the keys in it",
-    ),
-)
+
+class JobFailedError(Exception):
+    """A job of a sweep has failed, which has been said."""
+
+    count = 0
 
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """End the program with status 2 and one sentence where the user's input is at fault.
+    """End the program with one sentence and a status.
 
-    Other errors keep their traceback.
+    2: the user's input is at fault; 130: Ctrl-C; 143: SIGTERM; 1: jobs of a sweep failed. Other errors keep
+    their traceback.
     """
     # Hydra then raises what goes wrong while it composes instead of printing it.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         yield
-    except UserError as error:
-        message = str(error)
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        if isinstance(error, ValueError) and "Config group override" not in str(error):
-            raise
-        message = explain(error)
-    else:
         return
-    print(f"error: {message}", file=sys.stderr, flush=True)
-    sys.exit(2)
+    except KeyboardInterrupt as error:
+        number = signal.Signals(error.args[0] if error.args else signal.SIGINT)
+        message, status = f"stopped by {number.name}", 128 + number
+    except JobFailedError:
+        # Those of launchers that have processes of their own are not counted here.
+        message, status = f"{JobFailedError.count or 'some'} jobs of the sweep failed, as said above", 1
+    except UserError as error:
+        message, status = str(error), error.status
+    except Exception as error:
+        from eosvos.run.explain import explain
+
+        explained, status = explain(error), UserError.status
+        if explained is None:
+            raise
+        message = explained
+    if is_main():
+        _log.error(message)
+        print(f"error: {message}", file=sys.stderr, flush=True)
+    sys.exit(status)
 
 
-def explain(error: Exception) -> str:
-    """What goes wrong while Hydra composes, as one sentence that names the key and the mend."""
-    problem = " ".join(str(error).split())
-    if isinstance(error, MissingConfigException):
-        return _unknown_option(error)
-    if isinstance(error, OverrideParseException):
-        return f"cannot read {error.override!r}: write KEY=VALUE, with special characters in quotes"
-    if problem.startswith("Ambiguous value"):
-        given = problem.split(" 1. ")[0]
-        return f"several values for a key need -m, for a run with each; a list is written KEY=[a,b] ({given})"
-    if problem.startswith("Error resolving interpolation"):
-        asked, known = problem.split("possible interpolation keys:")
-        absent = [group for group in re.findall(r"\$\{(\w+)\}", asked) if group not in known]
-        return f"{' and '.join(absent)} has no value: leave it as it is, or choose one of its options"
-    if "Config group override" in problem:
-        return "a group takes the name of one of its options, as in dataset=davis2016; --help lists them"
-    return _wrong_value(error) or problem
+@contextmanager
+def job_errors(sweep: bool) -> Iterator[None]:
+    """As `user_errors`, around the work of one job, whose log takes tracebacks, too.
+
+    In a sweep the job's error is said at once, and JobFailedError raised, for Hydra to go on with the
+    next job; a signal ends the sweep.
+    """
+    status: Any = 1
+    try:
+        with user_errors():
+            yield
+            return
+    except SystemExit as end:
+        status = end.code
+    except Exception as error:
+        _log.exception("the run failed")
+        if not sweep:
+            raise
+        traceback.print_exception(error)
+    if sweep and status in (1, UserError.status):
+        JobFailedError.count += 1
+        raise JobFailedError
+    sys.exit(status)
 
 
-def _unknown_option(error: MissingConfigException) -> str:
-    group, _, option = str(error.missing_cfg_file).rpartition("/")
-    known = options(group) if group else {}
-    if not known:
-        return " ".join(str(error).split())
-    clause = suggest(option, known)
-    listing = f" (all: {', '.join(known)})" if "did you mean" in clause else ""
-    return f"{group} has no option {option}: {clause}{listing}"
+def stop(number: int, frame: FrameType | None) -> None:
+    """Handle a signal as Ctrl-C is handled by Python, with its number."""
+    raise KeyboardInterrupt(number)
 
 
-def _wrong_value(error: Exception) -> str:
-    """A sentence on an override with an unknown key or a value of the wrong type; else empty."""
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    match = re.match(r"(?:Error merging override|Could not override) '?([^'\n]*)'?", str(error))
-    override = match.group(1) if match else ""
-    key = getattr(cause, "full_key", None) or override.lstrip("+~").split("=")[0]
-    parent: Any = getattr(cause, "parent_node", None)
-    known = [str(name) for name in parent] if hasattr(parent, "keys") else None
-    path, dot, name = str(key).rpartition(".")
-    if known and key and name not in known:
-        return f"there is no key {key}: {suggest(name, known, path + dot)}"
-    for pattern, wanted in _WANTED:
-        if key and re.search(pattern, str(cause)):
-            return f"{key} {wanted} (given: {override})"
-    return ""
+def command(name: str) -> None:
+    """Run train.py or evaluate.py, by name, and end the process where that goes wrong."""
+    signal.signal(signal.SIGTERM, stop)
+    with user_errors():
+        from eosvos.run.commands import run
+
+        run(name)

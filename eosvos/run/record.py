@@ -13,6 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from eosvos.writing import write_whole
 
 ROOT = Path(__file__).resolve().parents[2]
+RECORD = ("config.yaml", "run.json")
+"""The files that a run begins with."""
 PACKAGES = (
     "eosvos",
     "torch",

@@ -11,15 +11,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
-
-def within(low: float | None = None, high: float | None = None, above: float | None = None) -> Any:
-    """A number in [low, high], or greater than `above`."""
-    return field(default=MISSING, metadata={"low": low, "high": high, "above": above})
-
-
-def one_of(*options: str) -> Any:
-    """One of a few words."""
-    return field(default=MISSING, metadata={"options": options})
+from eosvos.run.rules import location, one_of, within
 
 
 @dataclass
@@ -63,7 +55,7 @@ class Meta:
     order: str = one_of("first", "heads", "full")
     train_encoder: bool = MISSING
     multi_step: bool = MISSING
-    step_weights: list[float] | None = MISSING
+    step_weights: list[float] | None = within(low=0)
     truncate_every: int | None = within(low=1)
     max_failures: int = within(low=1)
     rates: Rates = field(default_factory=Rates)
@@ -84,7 +76,7 @@ class Parent:
 class Report:
     """The table at the end of a training run."""
 
-    rates: list[float] = MISSING
+    rates: list[float] = within(above=0, entries=(2, None))
     tuning_videos: int = within(low=0)
     hold_out: bool = MISSING
     strips: int = within(low=0)
@@ -131,10 +123,10 @@ class Config:
 
     seed: int = within(low=0, high=2**32 - 1)
     threads: int | None = within(low=1)
-    checkpoint: str | None = MISSING
+    checkpoint: str | None = location()
     resume: bool = MISSING
-    output: str = MISSING
-    results: str | None = MISSING
+    output: str = location()
+    results: str | None = location()
     overwrite: bool = MISSING
     iterations: int = within(low=0)
     val_every: int = within(low=1)

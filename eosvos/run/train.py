@@ -22,7 +22,7 @@ from eosvos.processes import cores, from_main, is_main
 from eosvos.run.checkpoint import LoadedCheckpoint, digest_of, load_checkpoint, run_settings
 from eosvos.run.checks import FREE, Videos, check_agreement, prepare
 from eosvos.run.command_line import overridden
-from eosvos.run.instantiate import build
+from eosvos.run.loggers import start_loggers
 from eosvos.run.manifest import results_folder
 from eosvos.run.networks import build_learner, device_for, finetune_config, model_config
 from eosvos.run.record import record_run
@@ -72,10 +72,11 @@ def train(cfg: DictConfig, videos: Videos | None = None) -> TrainResult:
     set_up(cfg)
     cfg, loaded = with_checkpoint(cfg)
     if is_main():
-        record_run(cfg)
         keep_log(Path(cfg.output))
+    loggers = start_loggers(cfg)
+    if is_main():
+        record_run(cfg)
     learner = loaded.learner if loaded else build_learner(model_config(cfg), cfg.seed)
-    loggers = [build(node) for node in cfg.logger.values()]
     stage = loaded.stage if loaded and cfg.resume else None
     resume = {stage: cfg.checkpoint}
     if cfg.parent.steps and stage != "meta":

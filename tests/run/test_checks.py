@@ -9,7 +9,8 @@ from PIL import Image
 
 from eosvos.errors import UserError, suggest
 from eosvos.run.checks import check, prepare, split_tuning
-from eosvos.run.messages import explain, user_errors
+from eosvos.run.explain import explain
+from eosvos.run.messages import user_errors
 
 
 def sentence(compose, *overrides, entry="train"):
@@ -73,11 +74,11 @@ def test_bad_key_or_value(compose, override, parts):
     [
         (("trainer.devices=3",), ("meta.batch=4", "trainer.devices=3", "multiple of 3")),
         (("trainer.devices=2", "parent.steps=1", "parent.batch=3"), ("parent.batch=3", "multiple of 2")),
-        (("report.rates=[0.1]",), ("report.rates=[0.1]", "two")),
+        (("report.rates=[0.1]",), ("report.rates=[0.1]", "2 or more")),
         (("report.rates=[0.1,0.01]",), ("report.rates=[0.1, 0.01]", "ascending")),
-        (("report.rates=[-1,0]",), ("report.rates=[-1.0, 0.0]", "above 0")),
+        (("report.rates=[-1,0]",), ("report.rates=[-1.0, 0.0]: -1.0", "greater than 0")),
         (("meta.step_weights=[0,0,0,0,0]",), ("meta.step_weights", "above 0")),
-        (("meta.step_weights=[-1,0,0,0,2]",), ("meta.step_weights", "negative")),
+        (("meta.step_weights=[-1,0,0,0,2]",), ("meta.step_weights", "-1.0 is too small")),
         (
             ("meta.multi_step=false", "meta.truncate_every=2"),
             ("meta.truncate_every=2", "meta.multi_step=true"),
