@@ -8,6 +8,8 @@ from pathlib import Path
 
 from eosvos.errors import UserError
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
@@ -37,6 +39,19 @@ def write_whole(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+@contextmanager
+def disk_errors(what: str) -> Iterator[None]:
+    """Raise UserError that names `what` where the disk is too full for a library that writes it."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        # TensorBoard's logger makes it the cause of a ValueError.
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(cause, OSError) or cause.errno not in FULL:
+            raise
+        raise UserError(f"{what} cannot be written ({cause.strerror}): {_mend(cause)}") from error
+
+
 def check_writable(path: Path, key: str) -> None:
     """Raise UserError unless a folder is there and can be written, or can be made; `key` names its setting.
 
@@ -60,6 +75,6 @@ def check_apart(path: Path, read: Iterable[Path], key: str) -> None:
 
 
 def _mend(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in FULL:
         return "make room on its disk; what was there before is still whole"
     return "choose another place, or make it writable"

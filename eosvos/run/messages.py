@@ -1,7 +1,8 @@
-"""Errors for people: one sentence on stderr, exit status 2, no traceback."""
+"""Errors for people: one sentence on stderr, exit status 2 (128 + N after signal N), no traceback."""
 
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,8 @@ from typing import Any
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from eosvos.errors import UserError, suggest
+from eosvos.errors import Interrupted, UserError, interrupt, suggest
+from eosvos.processes import is_main
 from eosvos.run.help import options
 
 # What OmegaConf says, as a pattern, and what is wanted instead.
@@ -31,22 +33,33 @@ _WANTED = (
 def user_errors() -> Iterator[None]:
     """End the program with status 2 and one sentence where the user's input is at fault.
 
-    Other errors keep their traceback.
+    After Ctrl-C and SIGTERM the status is 130 and 143. Other errors keep their traceback.
     """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     # Hydra then raises what goes wrong while it composes instead of printing it.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    status = 2
     try:
         yield
     except UserError as error:
-        message = str(error)
+        message = _with_notes(error)
+    except Interrupted as error:
+        # Processes that end with another status than 0 would end the main one, which says it.
+        message, status = _with_notes(error), 128 + error.number if is_main() else 0
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         if isinstance(error, ValueError) and "Config group override" not in str(error):
             raise
         message = explain(error)
     else:
         return
-    print(f"error: {message}", file=sys.stderr, flush=True)
-    sys.exit(2)
+    if status:
+        print(f"error: {message}", file=sys.stderr, flush=True)
+    sys.exit(status)
+
+
+def _with_notes(error: BaseException) -> str:
+    return "; ".join([str(error), *getattr(error, "__notes__", ())])
 
 
 def explain(error: Exception) -> str:
