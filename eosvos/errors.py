@@ -1,7 +1,10 @@
-"""The one error that users are meant to read, and how it speaks of names that do not exist."""
+"""What users are meant to read when a program ends early, and how it speaks of names that do not exist."""
 
-from collections.abc import Iterable
+import signal
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from types import FrameType
+from typing import NoReturn
 
 SHOWN = 20
 """Names that a sentence lists at most."""
@@ -16,6 +19,23 @@ class UserError(Exception):
     status = 2
 
 
+class Interrupted(BaseException):
+    """A signal ends the program: the message is one sentence.
+
+    The command line prints it without a traceback and exits with status 128 + `number`. It is no Exception:
+    nothing on its way shall take it for a failure of its own.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.number = number
+
+
+def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """A signal handler that raises Interrupted."""
+    raise Interrupted(number, f"stopped by {signal.Signals(number).name}")
+
+
 def suggest(name: str, known: Iterable[str], prefix: str = "") -> str:
     """A clause with the known names that are close to a mistaken one; else with all, or the first of many.
 
@@ -25,5 +45,10 @@ def suggest(name: str, known: Iterable[str], prefix: str = "") -> str:
     close = [prefix + match for match in get_close_matches(name, known, n=3, cutoff=0.5)]
     if close:
         return f"did you mean {' or '.join(close)}?"
-    more = f", and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
-    return f"there are {', '.join(known[:SHOWN]) or 'none'}{more}"
+    return f"there are {listing(known)}"
+
+
+def listing(names: Sequence[str]) -> str:
+    """Names in a row, the first of many."""
+    more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN]) or 'none'}{more}"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from subprocess import Popen
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from eosvos.errors import UserError
+from eosvos.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,11 +38,31 @@ def is_main() -> bool:
     return next(filter(None, numbers), "0") == "0"
 
 
-def end_all(reason: str) -> NoReturn:
-    """End this process for a reason that all of them know: the main one raises UserError, the others exit."""
+def end_all(reason: str, number: int | None = None) -> NoReturn:
+    """End this process for a reason that all of them know: the main one raises UserError, the others exit.
+
+    number: of the signal that is the reason, if it is one; then it is Interrupted that the main one raises.
+    """
     if is_main():
-        raise UserError(reason)
+        raise UserError(reason) if number is None else Interrupted(number, reason)
     sys.exit()
+
+
+def end_with_main(others: Callable[[], list[Popen[Any]]]) -> None:
+    """End the processes that this one has started when it ends, for whatever reason: they would wait for it.
+
+    others: is asked when this process exits; the list is emptied.
+    """
+
+    def end() -> None:
+        processes = others()
+        running = processes.copy()
+        # Lightning watches the list, and would kill this process after one of them.
+        processes.clear()
+        for process in running:
+            process.kill()
+
+    atexit.register(end)
 
 
 def place() -> tuple[int, int]:

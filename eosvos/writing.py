@@ -9,6 +9,7 @@ from pathlib import Path
 
 from eosvos.errors import UserError
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
 # What whole_file calls the file that it writes: the name of the one to come is in it.
 _TEMPORARY = re.compile(r"^\.(.+)\.\d+$")
 
@@ -39,6 +40,19 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file whole, see `whole_file`."""
     with whole_file(path) as temporary:
         temporary.write_bytes(content)
+
+
+@contextmanager
+def disk_errors(what: str) -> Iterator[None]:
+    """Raise UserError that names `what` where the disk is too full for a library that writes it."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        # TensorBoard's logger makes it the cause of a ValueError.
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(cause, OSError) or cause.errno not in FULL:
+            raise
+        raise UserError(f"{what} cannot be written ({cause.strerror}): {_mend(cause)}") from error
 
 
 def check_writable(path: Path, key: str) -> None:
@@ -90,6 +104,6 @@ def _delete(file: Path) -> None:
 
 
 def _mend(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in FULL:
         return "make room on its disk; what was there before is still whole"
     return "choose another place, or make it writable"

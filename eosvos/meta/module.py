@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -14,10 +14,10 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from eosvos.data.sequence import VideoSequence
 from eosvos.data.tasks import Task
-from eosvos.errors import UserError
+from eosvos.errors import UserError, listing
 from eosvos.meta.learner import MetaGradient, MetaLearner
 from eosvos.meta.outer import OuterConfig, build_optimizer, build_schedule, clip_groups
-from eosvos.processes import all_reduce_sum, end_all
+from eosvos.processes import all_reduce_sum, end_all, gathered, is_main
 from eosvos.seeding import isolated_rng
 
 _log = logging.getLogger(__name__)
@@ -35,7 +35,8 @@ class MetaModule(pl.LightningModule):
     is not involved.
 
     query_weights: one weight per inner step, see `MetaLearner.meta_gradient`. max_failures: meta iterations
-    in a row without a single finite task after which the run stops with a UserError.
+    in a row without a single finite task after which the run stops with a UserError; it also does at the end
+    where no iteration had one.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class MetaModule(pl.LightningModule):
         self.evaluate = evaluate
         self.iteration = 0
         self.failures = 0
+        self._left_out: list[str] = []
         self._scores: list[tuple[float, float]] = []
 
     def configure_optimizers(self) -> Any:
@@ -73,13 +75,14 @@ class MetaModule(pl.LightningModule):
         started = time.perf_counter()
         gradients, (query, first, last, finite) = self.sum_over_tasks(tasks)
         self._step(gradients, int(finite))
+        # Before anything that can fail: a checkpoint must not repeat a step that it holds.
+        self.iteration += 1
         metrics = {"meta/left_out": len(tasks) * self.trainer.world_size - finite.item()}
         if finite:
             names = ("meta/query_loss", "meta/support_loss_first", "meta/support_loss_last")
             losses_by_name = zip(names, (query, first, last), strict=True)
             metrics |= {name: (total / finite).item() for name, total in losses_by_name}
-        self._log_iteration({**metrics, "meta/seconds": time.perf_counter() - started})
-        self.iteration += 1
+        self._log_iteration({**metrics, "meta/seconds": time.perf_counter() - started}, self.iteration - 1)
 
     def sum_over_tasks(self, tasks: list[Task]) -> tuple[list[Tensor], Tensor]:
         """Sums over the finite tasks of all processes, whose own share is `tasks`.
@@ -109,12 +112,14 @@ class MetaModule(pl.LightningModule):
         if result.is_finite():
             return result
         _log.warning("iteration %d: task %s is left out, its loss is not finite", task.iteration, task.name)
+        self._left_out.append(task.name)
         return None
 
     def _step(self, gradients: Sequence[Tensor], finite: int) -> None:
         optimizer = cast(Optimizer, self.optimizers())
         self.failures = 0 if finite else self.failures + 1
-        if self.failures >= self.max_failures:
+        never = not finite and not optimizer.state and self.iteration + 1 == self.iterations
+        if self.failures >= self.max_failures or never:
             end_all(
                 f"no task had a finite loss in {self.failures} meta iterations, up to {self.iteration}; "
                 "lower meta.rates.init, meta.rates.max or meta.outer.weights.lr, or set meta.outer.clip"
@@ -128,17 +133,25 @@ class MetaModule(pl.LightningModule):
             self.learner.clamp_rates()
         cast(LambdaLR, self.lr_schedulers()).step()
 
-    def _log_iteration(self, metrics: dict[str, float]) -> None:
+    def on_train_end(self) -> None:
+        """Say once which tasks of all processes were left out."""
+        names = sorted(chain(*gathered(self._left_out)))
+        if names and is_main():
+            _log.warning(
+                "%d tasks were left out, for their losses were not finite: %s", len(names), listing(names)
+            )
+
+    def _log_iteration(self, metrics: dict[str, float], iteration: int) -> None:
         if "meta/query_loss" in metrics:
             self.log("loss", metrics["meta/query_loss"], prog_bar=True, logger=False)
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it late
-        if self.iteration % every == 0 or metrics["meta/left_out"]:
-            self._write({**metrics, **self.learner.rate_statistics()})
+        if iteration % every == 0 or metrics["meta/left_out"]:
+            self._write({**metrics, **self.learner.rate_statistics()}, iteration)
 
-    def _write(self, metrics: dict[str, float]) -> None:
+    def _write(self, metrics: dict[str, float], iteration: int) -> None:
         # Lightning's own step counts optimiser steps, which stand still when no task was finite.
         for logger in self.loggers:
-            logger.log_metrics(metrics, step=self.iteration)
+            logger.log_metrics(metrics, step=iteration)
 
     def validation_step(  # type: ignore[override]  # Lightning hands any value on to callbacks
         self, sequence: VideoSequence | None, batch_idx: int
@@ -168,4 +181,4 @@ class MetaModule(pl.LightningModule):
         j, f = (total[:2] / total[2]).tolist()
         metrics = {"val/J": j, "val/F": f, "val/J&F": (j + f) / 2}
         self.log_dict(metrics, prog_bar=True, logger=False)
-        self._write(metrics)
+        self._write(metrics, self.iteration)

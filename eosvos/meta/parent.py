@@ -5,9 +5,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from eosvos.data.tasks import Task
+from eosvos.finite import all_finite
 from eosvos.meta.learner import MetaLearner, total_loss
 from eosvos.meta.outer import build_schedule
 from eosvos.processes import end_all, gathered
@@ -50,5 +52,15 @@ class ParentModule(pl.LightningModule):
             names = ", ".join(filter(None, broken))
             end_all(f"parent step {self.iteration}: the loss of {names} is not finite; lower parent.lr")
         self.log("parent/loss", loss.detach(), prog_bar=True)
-        self.iteration += 1
         return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """End all processes, which have the same gradient, if it is not finite; the weights stay."""
+        gradients = [weight.grad for weight in self.learner.weights() if weight.grad is not None]
+        if not all_finite(gradients):
+            end_all(f"parent step {self.iteration}: the gradient is not finite; lower parent.lr")
+
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """Take the step, and count it."""
+        super().optimizer_step(*arguments, **options)
+        self.iteration += 1

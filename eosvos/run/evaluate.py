@@ -13,7 +13,7 @@ from eosvos.run.manifest import results_folder
 from eosvos.run.networks import build_learner, device_for, finetune_config, model_config
 from eosvos.run.record import record_run
 from eosvos.run.scoring import fill_folder
-from eosvos.run.train import set_up, wide_console, with_checkpoint
+from eosvos.run.train import say, set_up, wide_console, with_checkpoint
 
 
 def evaluate(cfg: DictConfig, videos: Videos | None = None) -> ReportRow:
@@ -41,6 +41,5 @@ def evaluate(cfg: DictConfig, videos: Videos | None = None) -> ReportRow:
     online = ", online adaptation" if finetune.online else ""
     row = ReportRow(f"{finetune.steps} steps{online}", tuple(records))
     write_report(cfg.output, [row])
-    console.print(sequence_table([row]), report_table([row]))
-    console.print(f"Masks and tables: {folder.root}", soft_wrap=True)
+    say(sequence_table([row]), report_table([row]), f"Masks and tables: {folder.root}")
     return row

@@ -10,10 +10,9 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
-from eosvos.errors import UserError
+from eosvos.errors import Interrupted, UserError, interrupt
 from eosvos.processes import is_main
 
 # Goes into the log of the run alone: what it says is printed anyway.
@@ -34,19 +33,21 @@ def user_errors() -> Iterator[None]:
     2: the user's input is at fault; 130: Ctrl-C; 143: SIGTERM; 1: jobs of a sweep failed. Other errors keep
     their traceback.
     """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     # Hydra then raises what goes wrong while it composes instead of printing it.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         yield
         return
-    except KeyboardInterrupt as error:
-        number = signal.Signals(error.args[0] if error.args else signal.SIGINT)
-        message, status = f"stopped by {number.name}", 128 + number
+    except Interrupted as error:
+        # Processes that end with another status than 0 would end the main one, which says it.
+        message, status = _with_notes(error), 128 + error.number if is_main() else 0
     except JobFailedError:
         # Those of launchers that have processes of their own are not counted here.
         message, status = f"{JobFailedError.count or 'some'} jobs of the sweep failed, as said above", 1
     except UserError as error:
-        message, status = str(error), error.status
+        message, status = _with_notes(error), UserError.status
     except Exception as error:
         from eosvos.run.explain import explain
 
@@ -85,15 +86,13 @@ def job_errors(sweep: bool) -> Iterator[None]:
     sys.exit(status)
 
 
-def stop(number: int, frame: FrameType | None) -> None:
-    """Handle a signal as Ctrl-C is handled by Python, with its number."""
-    raise KeyboardInterrupt(number)
-
-
 def command(name: str) -> None:
     """Run train.py or evaluate.py, by name, and end the process where that goes wrong."""
-    signal.signal(signal.SIGTERM, stop)
     with user_errors():
         from eosvos.run.commands import run
 
         run(name)
+
+
+def _with_notes(error: BaseException) -> str:
+    return "; ".join([str(error), *getattr(error, "__notes__", ())])

@@ -114,6 +114,7 @@ class Trainer:
     precision: str = one_of("32-true", "bf16-mixed")
     workers: int = within(low=0)
     log_every: int = within(low=1)
+    save_minutes: float | None = within(above=0)
     progress: bool = MISSING
 
 

@@ -1,13 +1,15 @@
 """What train.py does: parent training, meta-training, report."""
 
 import copy
-import io
 import logging
 import os
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -27,8 +29,8 @@ from eosvos.run.manifest import results_folder
 from eosvos.run.networks import build_learner, device_for, finetune_config, model_config
 from eosvos.run.record import record_run
 from eosvos.run.report import Comparison, compare
+from eosvos.run.saving import go_on, save_whole
 from eosvos.run.stages import LAST, meta_training, parent_training
-from eosvos.writing import write_whole
 
 START = "start.pt"
 # Warnings of libraries about what is meant to be as it is.
@@ -71,6 +73,8 @@ def train(cfg: DictConfig, videos: Videos | None = None) -> TrainResult:
     videos = videos or prepare(cfg)
     set_up(cfg)
     cfg, loaded = with_checkpoint(cfg)
+    if loaded and cfg.resume:
+        check_work_left(cfg, loaded)
     if is_main():
         keep_log(Path(cfg.output))
     loggers = start_loggers(cfg)
@@ -84,10 +88,44 @@ def train(cfg: DictConfig, videos: Videos | None = None) -> TrainResult:
     before = starting_point(cfg, learner, resumed=stage == "meta")
     if cfg.iterations:
         meta_training(cfg, videos, learner, loggers, resume.get("meta"))
-    rows = report(cfg, videos, before, learner if cfg.iterations else None)
+    with resumable(Path(cfg.output) / "checkpoints" / LAST["meta" if cfg.iterations else "parent"]):
+        rows = report(cfg, videos, before, learner if cfg.iterations else None)
     if is_main():
         close(loggers)
     return TrainResult(learner, before, rows)
+
+
+@contextmanager
+def resumable(checkpoint: Path) -> Iterator[None]:
+    """Add to what ends the block early how to go on, where that checkpoint is there."""
+    try:
+        yield
+    except BaseException as error:
+        if checkpoint.is_file():
+            error.add_note(go_on(checkpoint))
+        raise
+
+
+def check_work_left(cfg: DictConfig, loaded: LoadedCheckpoint) -> None:
+    """Raise UserError if a run that shall be resumed is finished, or longer than it shall become."""
+    key, wanted = (
+        ("parent.steps", cfg.parent.steps) if loaded.stage == "parent" else ("iterations", cfg.iterations)
+    )
+    done = f"checkpoint={cfg.checkpoint} has done {loaded.iteration} of {key}={wanted}"
+    if loaded.iteration > wanted:
+        raise UserError(f"{done}: set {key} to more, or leave resume=true out to start anew from its weights")
+    ended = loaded.iteration == wanted and (loaded.stage == "meta" or not cfg.iterations)
+    report_file = Path(cfg.checkpoint).parent.parent / "report.json"
+    # An older one is of the run before it was made longer.
+    if (
+        ended
+        and report_file.is_file()
+        and report_file.stat().st_mtime >= Path(cfg.checkpoint).stat().st_mtime
+    ):
+        raise UserError(
+            f"{done}, and {report_file} is written: nothing is left to do; set {key} to more to train on, or "
+            f"measure it with evaluate.py checkpoint={cfg.checkpoint}"
+        )
 
 
 def keep_log(output: Path) -> None:
@@ -122,6 +160,17 @@ def set_up(cfg: DictConfig) -> None:
         logging.getLogger(library).setLevel(logging.WARNING)
     for noise in NOISE:
         warnings.filterwarnings("ignore", message=noise)
+    # Into the run's log, too, which the command line has opened.
+    logging.captureWarnings(True)
+    # A log on a full disk cannot say so itself.
+    logging.raiseExceptions = False
+    threading.excepthook = quiet_writers
+
+
+def quiet_writers(failed: threading.ExceptHookArgs) -> None:
+    """Print no traceback of a thread that could not write: TensorBoard keeps the error for its next call."""
+    if not isinstance(failed.exc_value, OSError):
+        threading.__excepthook__(failed)
 
 
 def with_checkpoint(cfg: DictConfig) -> tuple[DictConfig, LoadedCheckpoint | None]:
@@ -163,9 +212,7 @@ def starting_point(cfg: DictConfig, learner: MetaLearner, resumed: bool) -> Meta
             return None
         before.load_state_dict(torch.load(there, map_location="cpu", weights_only=True))
     if is_main():
-        content = io.BytesIO()
-        torch.save(before.state_dict(), content)
-        write_whole(path, content.getvalue())
+        save_whole(path, before.state_dict())
     return before
 
 
@@ -193,17 +240,32 @@ def report(
     console, title = wide_console(), f"{len(videos.test)} videos of dataset.test"
     with console.status(f"Reporting on {title}"):
         rows = compare(before and before.to(device), after and after.to(device), comparison)
-    console.print(report_table(rows, title=title))
-    console.print(f"Checkpoints, logs and masks: {cfg.output}", soft_wrap=True)
+    say(report_table(rows, title=title), f"Checkpoints, logs and masks: {cfg.output}")
     if is_main():
         write_report(cfg.output, rows)
     return rows
 
 
+def say(*parts: Any) -> None:
+    """Print tables and lines, and write them into the log file that the command line has opened."""
+    files = [
+        handler.stream
+        for handler in logging.getLogger().handlers
+        if isinstance(handler, logging.FileHandler) and is_main()
+    ]
+    for console in (wide_console(), *map(plain_console, files)):
+        for part in parts:
+            console.print(part, soft_wrap=isinstance(part, str))
+
+
 def wide_console() -> Console:
     """The terminal; or a wide page, where output goes into a file or a pipe. Only the main process speaks."""
-    # Names of files are shown as they are, brackets and colons too.
-    console = Console(quiet=not is_main(), markup=False, emoji=False, highlight=False)
+    return plain_console(None, quiet=not is_main())
+
+
+def plain_console(file: IO[str] | None, quiet: bool = False) -> Console:
+    """A console that shows names of files as they are, brackets and colons too; a wide page if no terminal."""
+    console = Console(file=file, quiet=quiet, markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         console.width = 120
     return console

@@ -29,7 +29,7 @@ KEYS = {
     "meta.outer.rates": "decay lr",
     "finetune": "augment batch lookahead online rate steps",
     "finetune.online": "batch every frames reset steps",
-    "trainer": "accelerator devices log_every precision progress workers",
+    "trainer": "accelerator devices log_every precision progress save_minutes workers",
     "logger": "csv tensorboard",
 }
 

@@ -14,7 +14,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
-from eosvos.errors import UserError
+from eosvos.errors import Interrupted, UserError
 from eosvos.inference.predictor import Predictor
 from eosvos.meta.module import MetaModule
 from eosvos.meta.parent import ParentModule
@@ -273,8 +273,9 @@ def test_resumed_equals_uninterrupted(compose, small, tmp_path, monkeypatch, num
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:
         interrupting(patch, done - 1, number)
-        with pytest.raises(UserError, match="resume=true"):
+        with pytest.raises(Interrupted, match="resume=true") as caught:
             train(compose(*small, *length, output="half"))
+    assert caught.value.number == number
     assert handlers == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
     last = tmp_path / "half" / "checkpoints" / "last.ckpt"
     assert read_checkpoint(last)["iteration"] == done
@@ -296,7 +297,7 @@ def test_the_best_checkpoint_survives_an_interruption(compose, small, tmp_path, 
     length = ("iterations=2", "val_every=1")
     with monkeypatch.context() as patch:
         interrupting(patch, 0, signal.SIGTERM)
-        with pytest.raises(UserError, match="resume=true"):
+        with pytest.raises(Interrupted, match="resume=true"):
             train(compose(*small, *length, output="half"))
     last = tmp_path / "half" / "checkpoints" / "last.ckpt"
     train(compose(*small, *length, f"checkpoint={last}", "resume=true", output="rest"))
@@ -306,7 +307,7 @@ def test_the_best_checkpoint_survives_an_interruption(compose, small, tmp_path, 
 
 def test_signal_in_the_last_iteration(compose, small, tmp_path, monkeypatch):
     interrupting(monkeypatch, 0, signal.SIGTERM)
-    with pytest.raises(UserError, match="resume=true"):
+    with pytest.raises(Interrupted, match="resume=true"):
         train(compose(*small, "iterations=1"))
     assert read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["iteration"] == 1
 
@@ -325,7 +326,7 @@ def test_a_run_is_resumed_with_its_own_settings(run, compose, small, other):
 def test_resuming_into_the_same_folder_keeps_the_log(compose, small, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         interrupting(patch, 0, signal.SIGTERM)
-        with pytest.raises(UserError, match="resume=true"):
+        with pytest.raises(Interrupted, match="resume=true"):
             train(compose(*small, "iterations=2"))
     last = f"checkpoint={tmp_path / 'run' / 'checkpoints' / 'last.ckpt'}"
     train(compose(*small, "iterations=2", last, "resume=true"))
@@ -355,7 +356,7 @@ def test_parent_training_is_resumed_too(compose, small, tmp_path, monkeypatch):
     whole = train(compose(*small, *stages, output="whole"))
     with monkeypatch.context() as patch:
         interrupting(patch, 1, signal.SIGTERM, ParentModule)
-        with pytest.raises(UserError, match="resume=true"):
+        with pytest.raises(Interrupted, match="resume=true"):
             train(compose(*small, *stages, output="half"))
     last = tmp_path / "half" / "checkpoints" / "parent-last.ckpt"
     assert read_checkpoint(last)["iteration"] == 2

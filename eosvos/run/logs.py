@@ -1,0 +1,42 @@
+"""The logs of a training run."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loggers.csv_logs import ExperimentWriter
+
+from eosvos.writing import write_whole
+
+
+class CsvLog(CSVLogger):
+    """Lightning's CSV log, whose file is whole at any time."""
+
+    @property
+    def experiment(self) -> Any:
+        """What the rows go to."""
+        if self._experiment is None:
+            self._experiment = _Rows(self.log_dir)
+        return self._experiment
+
+
+class _Rows(ExperimentWriter):
+    """All rows since the log began: a new column changes every line, and the file is written anew."""
+
+    def __init__(self, log_dir: str) -> None:
+        super().__init__(log_dir)
+        self._rows: list[dict[str, float]] = []
+
+    def save(self) -> None:
+        """Write the file, if there are new rows."""
+        if not self.metrics:
+            return
+        self._rows += self.metrics
+        self.metrics = []
+        text = io.StringIO()
+        writer = csv.DictWriter(text, sorted(set().union(*self._rows)))
+        writer.writeheader()
+        writer.writerows(self._rows)
+        write_whole(Path(self.metrics_file_path), text.getvalue().encode())
