@@ -95,12 +95,12 @@ def _video(entry: Any) -> Any:
 
 def check(cfg: DictConfig) -> None:
     """Raise UserError for the first value out of range, missing value, or impossible combination."""
-    for problems in (_values, _checkpoint, _processes, _learning, _report, _augmentation, _networks):
+    for problems in (value_problems, _checkpoint, _processes, _learning, _report, _augmentation, _networks):
         for problem in problems(cfg):
             raise UserError(problem)
 
 
-def _values(node: DictConfig, path: str = "") -> Iterator[str]:
+def value_problems(node: DictConfig, path: str = "") -> Iterator[str]:
     """Problems with single keys: no value, unknown (forced in by '+'), out of range, no choice."""
     kind: Any = OmegaConf.get_type(node)
     rules = {f.name: f.metadata for f in fields(kind)} if is_dataclass(kind) else None
@@ -113,7 +113,7 @@ def _values(node: DictConfig, path: str = "") -> Iterator[str]:
     for name in map(str, node):
         value = node[name]
         if isinstance(value, DictConfig):
-            yield from _values(value, f"{path}{name}.")
+            yield from value_problems(value, f"{path}{name}.")
         elif rules is not None and value is not None:
             yield from _range(f"{path}{name}", value, rules[name])
 
@@ -133,7 +133,7 @@ def _range(key: str, value: Any, rule: Any) -> Iterator[str]:
 def _checkpoint(cfg: DictConfig) -> Iterator[str]:
     if cfg.resume and cfg.checkpoint is None:
         yield "resume=true needs checkpoint=FILE, the last checkpoint of the interrupted run"
-    if cfg.checkpoint is not None and not Path(cfg.checkpoint).is_file():
+    if cfg.checkpoint is not None and not Path(cfg.checkpoint).exists():
         folder = Path(cfg.checkpoint).parent
         there = [str(path) for path in folder.glob("*.ckpt")] if folder.is_dir() else []
         yield f"checkpoint={cfg.checkpoint}: there is no such file" + (

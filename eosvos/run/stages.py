@@ -19,7 +19,7 @@ from eosvos.meta.learner import MetaLearner
 from eosvos.meta.module import MetaModule
 from eosvos.meta.parent import ParentModule
 from eosvos.processes import end_all, gathered
-from eosvos.run.checkpoint import StoreRun
+from eosvos.run.checkpoint import StoreRun, check_resumable
 from eosvos.run.checks import Videos, query_weights
 from eosvos.run.networks import finetune_config, outer_config, plain
 from eosvos.run.scoring import Validation
@@ -246,5 +246,7 @@ def _fit(
 ) -> None:
     data = data_module(cfg, videos, stage)
     trainer = make_trainer(cfg, stage, loggers, data.iterations)
+    if resume is not None:
+        check_resumable(Path(resume), trainer, module)
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     trainer.save_checkpoint(Path(cfg.output) / "checkpoints" / LAST[stage])
