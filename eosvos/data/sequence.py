@@ -55,11 +55,33 @@ class VideoSequence(ABC):
 
     @abstractmethod
     def image(self, t: int) -> Tensor:
-        """Read frame t: RGB, uint8 [3, H, W]."""
+        """Read frame t: RGB, uint8 [3, H, W] of `size`, on the CPU."""
 
     @abstractmethod
     def mask(self, t: int) -> Tensor | None:
-        """Read the mask of frame t, uint8 [H, W] of 0, object ids and 255 (ignore); None if it has none."""
+        """Read the mask of frame t: uint8 [H, W] of `size`, on the CPU; None if it has none.
+
+        Its values are 0, object ids and 255 (ignore).
+        """
+
+    def checked_image(self, t: int) -> Tensor:
+        """Return `image(t)`, as all who use it get it; raises UserError if it is not as it must be."""
+        return self._checked("image", t, self.image(t), (3, *self.size))
+
+    def checked_mask(self, t: int) -> Tensor | None:
+        """Return `mask(t)`, as all who use it get it; raises UserError if it is not as it must be."""
+        mask = self.mask(t)
+        return None if mask is None else self._checked("mask", t, mask, tuple(self.size))
+
+    def _checked(self, method: str, t: int, value: Tensor, shape: tuple[int, ...]) -> Tensor:
+        # By its name, for torch is not imported here.
+        right_type = str(getattr(value, "dtype", None)) == "torch.uint8" and value.device.type == "cpu"
+        if not right_type or tuple(value.shape) != shape:
+            raise UserError(
+                f"sequence {self.name}: {method}({t}) must return a tensor, uint8 {list(shape)} on the CPU, "
+                f"not {described(value)}"
+            )
+        return value
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -73,7 +95,7 @@ class VideoSequence(ABC):
         """
         digest = hashlib.sha256()
         for t, name in enumerate(self.frame_names):
-            for part in (self.image(t), self.mask(t)):
+            for part in (self.checked_image(t), self.checked_mask(t)):
                 digest.update(f"{name} {None if part is None else tuple(part.shape)}\n".encode())
                 digest.update(b"" if part is None else part.numpy().tobytes())
         return digest.hexdigest()
@@ -86,6 +108,11 @@ class VideoSequence(ABC):
     @cached_property
     def _unread(self) -> list[int]:
         """Annotated frames whose masks were not yet searched for objects, ascending."""
+        for t in self.annotated_frames:
+            if not 0 <= t < self.num_frames:
+                raise UserError(
+                    f"sequence {self.name}: there is no frame {t} of {self.num_frames}, as annotated"
+                )
         return list(self.annotated_frames)
 
     def _search(self, wanted: Set[int] | None = None) -> dict[int, int]:
@@ -95,7 +122,7 @@ class VideoSequence(ABC):
         """
         found = self._first_frames
         while self._unread and (wanted is None or not wanted <= found.keys()):
-            for object_id in visible_objects(self.mask(self._unread[0])):
+            for object_id in visible_objects(self.checked_mask(self._unread[0])):
                 found.setdefault(object_id, self._unread[0])
             del self._unread[0]
         return found
@@ -125,3 +152,14 @@ def visible_objects(mask: Tensor | NDArray[np.uint8] | None) -> list[int]:
     """Return the ids of the objects that a mask uint8 [H, W] shows, ascending; none for None."""
     values: list[int] = [] if mask is None else np.bincount(np.ravel(mask)).nonzero()[0].tolist()
     return [value for value in values if value not in (0, IGNORE)]
+
+
+def described(value: object) -> str:
+    """Say what a value is: for arrays and tensors [...] their type of numbers, shape and, if odd, device."""
+    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
+    if dtype is None or shape is None:
+        return f"{type(value).__name__}"
+    kind = "tensor" if str(dtype).startswith("torch.") else "array"
+    device = getattr(value, "device", "cpu")
+    place = "" if str(device) == "cpu" else f" on {device}"
+    return f"{kind} {str(dtype).removeprefix('torch.')} {list(shape)}{place}"

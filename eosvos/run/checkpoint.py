@@ -38,7 +38,10 @@ KEY = "eosvos"
 # Beside it, for what it names is never built.
 SETTINGS = "eosvos_run"
 FORMAT = 3
-_CONFIGURATION = {"model": {"segmenter": {}, "backbone": {}, "rates": {}}, "finetune": {"online": {}}}
+_CONFIGURATION: dict[str, Any] = {
+    "model": {"segmenter": {}, "backbone": {}, "rates": {}},
+    "finetune": {"online": {}},
+}
 ENTRIES = {"state_dict": {}, KEY: _CONFIGURATION, SETTINGS: {}, "iteration": 0}
 """What is read of a checkpoint, but what Lightning reads: its groups, and a number."""
 PREFIX = "learner."
