@@ -27,7 +27,7 @@ def fetch_weights(weights: WeightsEnum) -> dict[str, Tensor]:
     try:
         return dict(weights.get_state_dict(progress=False, check_hash=True, map_location="cpu"))
     except Exception as error:  # Of a damaged file, unpickling raises nearly anything.
-        reason = f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, OSError) else "the file is broken"
         raise UserError(
             f"The weights {weights} could not be loaded ({reason}): put {weights.url} at {path}."
         ) from error
