@@ -60,13 +60,15 @@ def read_saved(path: Path, refusal: str) -> Any:
 
     No code in the file is run. Raises UserError, `refusal` with the reason, if it is broken or another file.
     """
+    if not path.is_file():
+        raise UserError(f"{refusal}: it is a folder, not a file")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         with warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (IsADirectoryError, PermissionError) as error:
-        reason = str(error.strerror).lower()
+    except PermissionError:
+        reason = "you may not read it"
     except UnpicklingError:
         # Not torch's text, which advises to run the file's code.
         reason = "it holds more than tensors and plain values, which could run code, and is not read"

@@ -1,8 +1,8 @@
 """Checkpoints: what ours hold beside Lightning's, and how a learner comes out of one."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -10,21 +10,17 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.callbacks import Callback
-from torch import Tensor
 
 from eosvos.errors import UserError
 from eosvos.finite import all_finite
 from eosvos.inference.finetune import FinetuneConfig
 from eosvos.meta.learner import MetaLearner
 from eosvos.models.weights import read_saved
-from eosvos.run.checks import value_problems
-from eosvos.run.components import NETWORKS
 from eosvos.run.instantiate import check_trusted
 from eosvos.run.networks import (
-    MODEL_PARTS,
     build_learner,
     finetune_config,
     model_config,
@@ -32,41 +28,7 @@ from eosvos.run.networks import (
     plain_without,
     without_weights,
 )
-from eosvos.run.schema import Finetune, Rates, one_of
-
-KEY = "eosvos"
-# Beside it, for what it names is never built.
-SETTINGS = "eosvos_run"
-FORMAT = 3
-_CONFIGURATION: dict[str, Any] = {
-    "model": {"segmenter": {}, "backbone": {}, "rates": {}},
-    "finetune": {"online": {}},
-}
-ENTRIES = {"state_dict": {}, KEY: _CONFIGURATION, SETTINGS: {}, "iteration": 0}
-"""What is read of a checkpoint, but what Lightning reads: its groups, and a number."""
-PREFIX = "learner."
-"""What the names of a learner's weights begin with there."""
-
-
-@dataclass
-class StoredModel:
-    """What `model_config` returns."""
-
-    segmenter: dict[str, Any] = MISSING
-    backbone: dict[str, Any] = MISSING
-    rates: Rates = field(default_factory=Rates)
-    order: str = one_of("first", "heads", "full")
-    train_encoder: bool = MISSING
-
-
-@dataclass
-class Stored:
-    """The configuration in a checkpoint."""
-
-    format: int = MISSING
-    model: StoredModel = field(default_factory=StoredModel)
-    finetune: Finetune = field(default_factory=Finetune)
-    stage: str = one_of("parent", "meta")
+from eosvos.run.stored import ENTRIES, FORMAT, KEY, PREFIX, SETTINGS, misfits, refusal, refuse, typed
 
 
 @dataclass(frozen=True)
@@ -146,18 +108,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         raise UserError(f"checkpoint={path}: there is no such file")
-    content = read_saved(path, _refusal(path))
+    content = read_saved(path, refusal(path))
     stored = content.get(KEY) if isinstance(content, Mapping) else None
     if isinstance(stored, Mapping) and type(stored.get("format")) is int and stored["format"] != FORMAT:
         raise UserError(f"checkpoint={path} was written by another version of eosvos: train anew")
-    _refuse(_refusal(path), _misfits(content, ENTRIES))
+    refuse(refusal(path), misfits(content, ENTRIES))
     check_trusted(stored, f"checkpoint={path}")
     try:
-        typed, problems = _typed(cast(Mapping[str, Any], stored))
+        configuration, problems = typed(cast(Mapping[str, Any], stored))
     except OmegaConfBaseException as error:
         problems = [f"{KEY}.{error.full_key} is unknown, or not of the kind that belongs there"]
-    _refuse(_refusal(path), problems)
-    return {**content, KEY: typed}
+    refuse(refusal(path), problems)
+    return {**content, KEY: configuration}
 
 
 def load_checkpoint(
@@ -182,8 +144,8 @@ def load_checkpoint(
     except UserError as error:
         raise UserError(f"checkpoint={path}: {error}") from None
     except Exception as error:  # What a network raises for what it cannot be made of.
-        raise UserError(f"{_refusal(path)}: no network can be built as it says") from error
-    load_learner(learner, content["state_dict"], f"{_refusal(path)}: state_dict", PREFIX)
+        raise UserError(f"{refusal(path)}: no network can be built as it says") from error
+    load_learner(learner, content["state_dict"], f"{refusal(path)}: state_dict", PREFIX)
     return LoadedCheckpoint(
         learner=learner.to(device),
         model=stored["model"],
@@ -195,17 +157,17 @@ def load_checkpoint(
     )
 
 
-def load_learner(learner: MetaLearner, state: Any, refusal: str, prefix: str = "") -> None:
+def load_learner(learner: MetaLearner, state: Any, beginning: str, prefix: str = "") -> None:
     """Load a learner's weights and rates, all of them and finite, from a state dict ([...] by name).
 
-    prefix: what its names begin with. Raises UserError, `refusal` with the reason, for anything else.
+    prefix: what its names begin with. Raises UserError, `beginning` with the reason, for anything else.
     """
     expected = {prefix + name: value for name, value in learner.state_dict().items()}
-    _refuse(refusal, _misfits(state, expected))
-    _refuse(refusal, (f"{name} is unknown" for name in state if name not in expected))
+    refuse(beginning, misfits(state, expected))
+    refuse(beginning, (f"{name} is unknown" for name in state if name not in expected))
     learner.load_state_dict({name.removeprefix(prefix): value for name, value in state.items()})
     if not all_finite(rate.rate() for _, rate in learner.named_rates()):
-        raise UserError(f"{refusal}: a learning rate is infinite")
+        raise UserError(f"{beginning}: a learning rate is infinite")
 
 
 def check_resumable(path: Path, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -229,7 +191,7 @@ def check_resumable(path: Path, trainer: pl.Trainer, module: pl.LightningModule)
         "optimizer_states": [optimizer.state_dict()],
         "lr_schedulers": [schedule["scheduler"].state_dict()],
     }
-    _refuse(_refusal(path), _misfits(content, like))
+    refuse(refusal(path), misfits(content, like))
     state = content["optimizer_states"][0]["state"]
     # In parent training, a weight has none until a loss depends on it.
     all_step = bool(state) and content[KEY]["stage"] == "meta"
@@ -239,81 +201,10 @@ def check_resumable(path: Path, trainer: pl.Trainer, module: pl.LightningModule)
         for i, p in parameters
         if all_step or i in state
     }
-    _refuse(_refusal(path), _misfits(state, moments, "optimizer_states.0.state"))
+    refuse(refusal(path), misfits(state, moments, "optimizer_states.0.state"))
 
 
 def digest_of(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with open(path, "rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def _refusal(path: Path) -> str:
-    return f"checkpoint={path} is broken, or no checkpoint of train.py"
-
-
-def _refuse(refusal: str, problems: Iterable[str]) -> None:
-    for problem in problems:
-        raise UserError(f"{refusal}: {problem}")
-
-
-def _typed(stored: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The stored configuration with the types of the schema, and its missing and impossible values.
-
-    Raises OmegaConf's errors where it has other keys or types. The arguments that a network is built without
-    are its own to choose.
-    """
-    typed = cast(DictConfig, OmegaConf.merge(OmegaConf.structured(Stored), stored))
-    missing = OmegaConf.missing_keys(typed)
-    if missing:
-        return {}, [f"{KEY}.{name} is missing" for name in sorted(missing)]
-    content, problems = plain(typed), list(value_problems(typed, f"{KEY}."))
-    for part in MODEL_PARTS:
-        schema = NETWORKS.get(content["model"][part].get("_target_"))
-        if schema is not None:
-            node = cast(DictConfig, OmegaConf.merge(OmegaConf.structured(schema), content["model"][part]))
-            with open_dict(node):
-                for name in OmegaConf.missing_keys(node):
-                    del node[name]
-            problems += value_problems(node, f"{KEY}.model.{part}.")
-            content["model"][part] = plain(node)
-    return content, problems
-
-
-def _misfits(value: Any, like: Any, name: str = "") -> Iterator[str]:
-    """Say which entries of `like`, nested dicts and lists, `value` lacks or has of another kind.
-
-    A tensor [...] is of the same shape, and finite where the one in `like` is; where that has None, there may
-    be any tensor.
-    """
-    dot = name and f"{name}."
-    if isinstance(like, Mapping) and isinstance(value, Mapping):
-        for key, item in like.items():
-            if key in value:
-                yield from _misfits(value[key], item, f"{dot}{key}")
-            else:
-                yield f"{dot}{key} is missing"
-    elif isinstance(like, list | tuple) and isinstance(value, list | tuple):
-        if len(value) != len(like):
-            yield f"{name} has {len(value)} entries and not {len(like)}"
-        for i, (item, wanted) in enumerate(zip(value, like, strict=False)):
-            yield from _misfits(item, wanted, f"{dot}{i}")
-    elif not _is_like(value, like):
-        yield f"{name or 'what it holds'} is not of the kind that belongs there"
-    elif not _is_finite(value) and _is_finite(like):
-        yield f"{name} is NaN or infinite"
-
-
-def _is_like(value: Any, like: Any) -> bool:
-    """Whether a single value, or a tensor [...], may stand in the place of another."""
-    if isinstance(value, Tensor) and isinstance(like, Tensor):
-        return value.shape == like.shape and value.is_floating_point() == like.is_floating_point()
-    if like is None:
-        return value is None or isinstance(value, Tensor)
-    return type(value) is type(like) or (type(value), type(like)) == (int, float)
-
-
-def _is_finite(value: Any) -> bool:
-    if isinstance(value, Tensor | float):
-        return bool(torch.as_tensor(value).isfinite().all())
-    return True

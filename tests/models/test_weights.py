@@ -76,7 +76,7 @@ def test_missing_unreadable_and_wrong_files_are_named(tmp_path):
         "numbers.pth": "holds no tensors by name",
         "nothing.pth": "holds no tensors by name",
         "cut.pth": "cannot be read.*it is cut off",
-        "folder.pth": "cannot be read.*is a directory",
+        "folder.pth": "cannot be read.*it is a folder",
     }.items():
         with pytest.raises(UserError, match=f"{name}.*{reason}") as caught:
             read_state_dict(tmp_path / name)
