@@ -55,15 +55,37 @@ class VideoSequence(ABC):
 
     @abstractmethod
     def image(self, t: int) -> Tensor:
-        """Read frame t: RGB, uint8 [3, H, W]."""
+        """Read frame t: RGB, uint8 [3, H, W] of `size`, on the CPU."""
 
     @abstractmethod
     def mask(self, t: int) -> Tensor | None:
-        """Read the mask of frame t, uint8 [H, W] of 0, object ids and 255 (ignore); None if it has none."""
+        """Read the mask of frame t: uint8 [H, W] of `size`, on the CPU; None if it has none.
+
+        Its values are 0, object ids and 255 (ignore).
+        """
+
+    def checked_image(self, t: int) -> Tensor:
+        """Return `image(t)`, as all who use it get it; raises UserError if it is not as it must be."""
+        return self._checked("image", t, self.image(t), (3, *self.size))
+
+    def checked_mask(self, t: int) -> Tensor | None:
+        """Return `mask(t)`, as all who use it get it; raises UserError if it is not as it must be."""
+        mask = self.mask(t)
+        return None if mask is None else self._checked("mask", t, mask, tuple(self.size))
+
+    def _checked(self, method: str, t: int, value: Tensor, shape: tuple[int, ...]) -> Tensor:
+        # By its name, for torch is not imported here.
+        right_type = str(getattr(value, "dtype", None)) == "torch.uint8" and value.device.type == "cpu"
+        if not right_type or tuple(value.shape) != shape:
+            raise UserError(
+                f"sequence {self.name}: {method}({t}) must return a tensor, uint8 {list(shape)} on the CPU, "
+                f"not {described(value)}"
+            )
+        return value
 
     def visible(self, t: int) -> list[int]:
         """Return the ids of the objects that the mask of frame t shows, ascending; none without a mask."""
-        return visible_objects(self.mask(t))
+        return visible_objects(self.checked_mask(t))
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -77,7 +99,7 @@ class VideoSequence(ABC):
         """
         digest = hashlib.sha256()
         for t, name in enumerate(self.frame_names):
-            for part in (self.image(t), self.mask(t)):
+            for part in (self.checked_image(t), self.checked_mask(t)):
                 digest.update(f"{name} {None if part is None else tuple(part.shape)}\n".encode())
                 digest.update(b"" if part is None else part.numpy().tobytes())
         return digest.hexdigest()
@@ -90,6 +112,11 @@ class VideoSequence(ABC):
     @cached_property
     def _unread(self) -> list[int]:
         """Annotated frames whose masks were not yet searched for objects, ascending."""
+        for t in self.annotated_frames:
+            if not 0 <= t < self.num_frames:
+                raise UserError(
+                    f"sequence {self.name}: there is no frame {t} of {self.num_frames}, as annotated"
+                )
         return list(self.annotated_frames)
 
     def _search(self, wanted: Set[int] | None = None) -> dict[int, int]:
@@ -140,3 +167,14 @@ def scored_frames(sequence: VideoSequence) -> tuple[int, ...]:
     given = {sequence.first_frame(object_id) for object_id in sequence.object_ids}
     left_out = given | {sequence.num_frames - 1}
     return tuple(t for t in sequence.annotated_frames if t not in left_out)
+
+
+def described(value: object) -> str:
+    """Say what a value is: for arrays and tensors [...] their type of numbers, shape and, if odd, device."""
+    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
+    if dtype is None or shape is None:
+        return f"{type(value).__name__}"
+    kind = "tensor" if str(dtype).startswith("torch.") else "array"
+    device = getattr(value, "device", "cpu")
+    place = "" if str(device) == "cpu" else f" on {device}"
+    return f"{kind} {str(dtype).removeprefix('torch.')} {list(shape)}{place}"

@@ -143,7 +143,7 @@ class TaskSampler:
 
     def _frames(self, sequence: VideoSequence, object_id: int, generator: Generator) -> list[Frame]:
         return [
-            (sequence.image(t).float() / 255, mask)
+            (sequence.checked_image(t).float() / 255, mask)
             for t, mask in self._draw_frames(sequence, object_id, generator)
         ]
 
@@ -183,7 +183,7 @@ def _draw_frame(
     raises _NotShownError if there is none.
     """
     for i in torch.randperm(len(candidates), generator=generator).tolist():
-        labels = sequence.mask(candidates[i])
+        labels = sequence.checked_mask(candidates[i])
         if labels is not None and bool((labels == object_id).any()):
             return candidates[i], object_mask(labels, object_id)
     raise _NotShownError(f"{object_id} of {sequence.name}")

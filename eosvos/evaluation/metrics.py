@@ -125,7 +125,7 @@ class SequenceScorer:
                 f"{self.sequence.name}: label map {t} is {tuple(label_map.shape)}, "
                 f"the video {self.sequence.size}"
             )
-        annotated = self.sequence.mask(t) if t in self._scored else None
+        annotated = self.sequence.checked_mask(t) if t in self._scored else None
         if annotated is None:
             return
         predicted, annotation = label_map.cpu().numpy()[None], annotated.numpy()[None]

@@ -38,9 +38,9 @@ class OverlayStrip:
         if t not in self.frames:
             return
         given = t == self.frames[0]
-        annotation = self.sequence.mask(t) if given else None
+        annotation = self.sequence.checked_mask(t) if given else None
         shown = labels if annotation is None else annotation
-        image = self.sequence.image(t).permute(1, 2, 0).numpy()
+        image = self.sequence.checked_image(t).permute(1, 2, 0).numpy()
         panel = Image.fromarray(blend(image, shown.cpu().numpy()))
         width = max(1, round(panel.width * self.height / panel.height))
         panel = panel.resize((width, self.height), Image.Resampling.LANCZOS)

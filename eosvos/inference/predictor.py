@@ -1,13 +1,14 @@
 """Predictor: a video and its first masks in, a label map for every frame out."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from eosvos.data.arrays import Array, ArraySequence
 from eosvos.data.sequence import VideoSequence
 from eosvos.data.tasks import object_mask
 from eosvos.errors import UserError
@@ -95,8 +96,20 @@ class Predictor:
                 yield sequence.frame_names[t], merge_objects(of_frame, sequence.size)
             frame = stop
 
+    def segment_frames(
+        self, frames: Array | Iterable[Array], mask: Array | Mapping[int, Array]
+    ) -> Iterator[Tensor]:
+        """Yield the label map uint8 [H, W], on the CPU, of every frame of a video in memory, in order.
+
+        frames: RGB, uint8 or float in 0..1, [T, H, W, 3] or [T, 3, H, W], or a list of T frames. mask: whole
+        numbers [H, W] of the first frame, or a dict of such masks by index of frame. See `ArraySequence`,
+        whose UserErrors are raised at once.
+        """
+        sequence = ArraySequence(frames, mask)
+        return (labels for _, labels in self.segment(sequence))
+
     def _image(self, sequence: VideoSequence, frame: int) -> Tensor:
-        return sequence.image(frame).to(self.device).float() / 255
+        return sequence.checked_image(frame).to(self.device).float() / 255
 
     def _chunk_end(
         self, sequence: VideoSequence, firsts: dict[int, int], tracks: dict[int, ObjectTrack], frame: int
@@ -114,7 +127,7 @@ class Predictor:
     def _start(
         self, sequence: VideoSequence, object_id: int, image: Tensor, frame: int
     ) -> tuple[ObjectTrack, Tensor]:
-        labels = sequence.mask(frame)
+        labels = sequence.checked_mask(frame)
         assert labels is not None, "first_frame names an annotated frame"
         mask = object_mask(labels, object_id).to(self.device)
         started = self._now()

@@ -68,7 +68,8 @@ class MetaModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """One optimiser with groups, and the schedule of its rates per meta iteration."""
         optimizer = build_optimizer(self.learner, self.outer)
-        return [optimizer], [build_schedule(optimizer, self.outer.cosine_to, self.iterations)]
+        schedule = build_schedule(optimizer, self.outer.cosine_to, self.iterations)
+        return [optimizer], [{"scheduler": schedule}]
 
     def training_step(self, tasks: list[Task], batch_idx: int) -> None:
         """One meta iteration: adapt to each task, step along the mean meta-gradient of the finite ones."""

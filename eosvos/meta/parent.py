@@ -37,7 +37,7 @@ class ParentModule(pl.LightningModule):
         """Adam with decoupled decay over the weights, its rate falling along a half cosine to a hundredth."""
         optimizer = torch.optim.AdamW(self.learner.weights(), lr=self.lr, weight_decay=self.decay)
         schedule: LRScheduler = build_schedule(optimizer, 0.01, self.steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def training_step(self, tasks: list[Task], batch_idx: int) -> Tensor:
         """The mean loss over the tasks' support frames, scalar; all processes end if one is not finite."""

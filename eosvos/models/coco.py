@@ -47,8 +47,9 @@ def load_detector(detector: nn.Module, weights: str) -> None:
     wanted = detector.state_dict()
     if weights == "coco" and _is_deeper(wanted, state):
         wanted = {name: value for name, value in wanted.items() if not name.startswith(BODY)}
-    check_fit({n: value for n, value in wanted.items() if not n.startswith(PREDICTORS)}, state, source)
     fitting = {n: state[n] for n in wanted if n in state and state[n].shape == wanted[n].shape}
+    loaded = {n: value for n, value in wanted.items() if n in fitting or not n.startswith(PREDICTORS)}
+    check_fit(loaded, state, source)
     detector.load_state_dict(fitting, strict=False)
 
 

@@ -1,8 +1,11 @@
 """Weights to start from: torchvision's, timm's, those of a package, or a file on disk."""
 
 import importlib.util
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
 from urllib.parse import urlparse
 
 import torch
@@ -24,7 +27,7 @@ def fetch_weights(weights: WeightsEnum) -> dict[str, Tensor]:
     try:
         return dict(weights.get_state_dict(progress=False, check_hash=True, map_location="cpu"))
     except Exception as error:  # Of a damaged file, unpickling raises nearly anything.
-        reason = f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, OSError) else "the file is broken"
         raise UserError(
             f"The weights {weights} could not be loaded ({reason}): put {weights.url} at {path}."
         ) from error
@@ -33,46 +36,58 @@ def fetch_weights(weights: WeightsEnum) -> dict[str, Tensor]:
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """Read tensors [...] by name from a `.safetensors` file or one that torch saved (or its "state_dict").
 
-    No code in the file is run. Raises UserError if it is missing or holds something else.
+    Raises UserError if it is missing or holds something else.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise UserError(
             f"The weights file {path} does not exist; give an existing file, none, or a name (imagenet for a "
             "backbone, coco for a segmenter)."
         )
-    try:
-        state = _load(path)
-    except Exception as error:  # Nearly anything; not its text, which may advise to run the file's code.
-        raise UserError(
-            f"The weights file {path} cannot be read ({type(error).__name__}): give a state dict that torch "
-            "or safetensors saved."
-        ) from error
+    refusal = f"The weights file {path} cannot be read, give a state dict that torch or safetensors saved"
+    state = read_saved(path, refusal)
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
-    if not isinstance(state, Mapping) or not any(isinstance(value, Tensor) for value in state.values()):
+    entries = state.items() if isinstance(state, Mapping) else ()
+    tensors = {name: v for name, v in entries if isinstance(name, str) and isinstance(v, Tensor)}
+    if not tensors:
         raise UserError(f"The weights file {path} holds no tensors by name; save a state dict there.")
-    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    return tensors
 
 
-def _load(path: Path) -> object:
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+def read_saved(path: Path, refusal: str) -> Any:
+    """Read what torch or (`.safetensors`) safetensors saved, tensors and plain values, on the CPU.
+
+    No code in the file is run. Raises UserError, `refusal` with the reason, if it is broken or another file.
+    """
+    if not path.is_file():
+        raise UserError(f"{refusal}: it is a folder, not a file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with warnings.catch_warnings(action="ignore"):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError:
+        reason = "you may not read it"
+    except UnpicklingError:
+        # Not torch's text, which advises to run the file's code.
+        reason = "it holds more than tensors and plain values, which could run code, and is not read"
+    except Exception:  # Of a damaged file, unpickling raises nearly anything.
+        reason = "it is cut off, or no file of tensors"
+    raise UserError(f"{refusal}: {reason}")
 
 
 def check_fit(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str) -> None:
-    """Raise UserError that names the first keys of `expected` that `state` lacks or has in another shape.
+    """Raise UserError that names the first keys of `expected` that `state` lacks or has in another shape or
+    kind, or else the first whose values are not finite there.
 
     Both: tensors [...] of any shapes by name.
     """
     expected = {name: value for name, value in expected.items() if not name.endswith("num_batches_tracked")}
     misfits = [
-        f"{name} {list(value.shape)} is {list(state[name].shape)} there"
-        if name in state
-        else f"{name} is missing"
+        f"{name} {_kind(value)} is {_kind(state[name])} there" if name in state else f"{name} is missing"
         for name, value in expected.items()
-        if name not in state or state[name].shape != value.shape
+        if name not in state or _kind(state[name]) != _kind(value)
     ]
     if misfits:
         first = "; ".join(misfits[:SHOWN])
@@ -80,6 +95,15 @@ def check_fit(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], sourc
             f"{source} does not fit the network: {first} ({len(misfits)} of {len(expected)} tensors differ); "
             "give weights of the same architecture."
         )
+    for name in expected:
+        if not torch.isfinite(state[name]).all():
+            raise UserError(f"{source} holds NaN or infinite values in {name}: give other weights.")
+
+
+def _kind(tensor: Tensor) -> str:
+    """The shape, and the type where it is none of the floating ones, which are converted."""
+    shape = str(list(tensor.shape))
+    return shape if tensor.is_floating_point() else f"{shape} {tensor.dtype}"
 
 
 def load_fitting(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:

@@ -1,22 +1,24 @@
 """Checkpoints: what ours hold beside Lightning's, and how a learner comes out of one."""
 
 import hashlib
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import getitem
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.callbacks import Callback
 
 from eosvos.errors import UserError
+from eosvos.finite import all_finite
 from eosvos.inference.finetune import FinetuneConfig
 from eosvos.meta.learner import MetaLearner
+from eosvos.models.weights import read_saved
 from eosvos.run.instantiate import check_trusted
 from eosvos.run.networks import (
     build_learner,
@@ -26,12 +28,7 @@ from eosvos.run.networks import (
     plain_without,
     without_weights,
 )
-
-KEY = "eosvos"
-# Beside it, for what it names is never built.
-SETTINGS = "eosvos_run"
-FORMAT = 3
-_PREFIX = "learner."
+from eosvos.run.stored import ENTRIES, FORMAT, KEY, PREFIX, SETTINGS, misfits, refusal, refuse, typed
 
 
 @dataclass(frozen=True)
@@ -109,19 +106,20 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     Nothing in the file is executed, and its configuration asks for nothing outside of eosvos.
     """
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"checkpoint={path}: there is no such file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"checkpoint={path} cannot be read as a checkpoint of train.py: {reason}") from None
-    if not isinstance(content, dict) or KEY not in content:
-        raise UserError(f"checkpoint={path} is not a checkpoint of train.py: it has no entry {KEY!r}")
-    if content[KEY].get("format") != FORMAT:
+    content = read_saved(path, refusal(path))
+    stored = content.get(KEY) if isinstance(content, Mapping) else None
+    if isinstance(stored, Mapping) and type(stored.get("format")) is int and stored["format"] != FORMAT:
         raise UserError(f"checkpoint={path} was written by another version of eosvos: train anew")
-    check_trusted(content[KEY])
-    return content
+    refuse(refusal(path), misfits(content, ENTRIES))
+    check_trusted(stored, f"checkpoint={path}")
+    try:
+        configuration, problems = typed(cast(Mapping[str, Any], stored))
+    except OmegaConfBaseException as error:
+        problems = [f"{KEY}.{error.full_key} is unknown, or not of the kind that belongs there"]
+    refuse(refusal(path), problems)
+    return {**content, KEY: configuration}
 
 
 def load_checkpoint(
@@ -130,7 +128,8 @@ def load_checkpoint(
     """The learner of a checkpoint, on a device.
 
     changes: new values of settings that do not depend on the weights, as {"segmenter.select": "score"}.
-    Raises UserError if the file is broken or foreign, or its network has no such setting.
+    Raises UserError if the file is broken or foreign, if weights or learning rates are not finite, or if its
+    network has no such setting.
     """
     content = read_checkpoint(path)
     stored = content[KEY]
@@ -140,13 +139,13 @@ def load_checkpoint(
         if name not in part:
             raise UserError(f"there is no key {key} in the network of checkpoint={path}: leave it out")
         part[name] = value
-    learner = build_learner(without_weights(stored["model"]), seed=0)
-    state = {n.removeprefix(_PREFIX): v for n, v in content["state_dict"].items() if n.startswith(_PREFIX)}
     try:
-        learner.load_state_dict(state)
-    except RuntimeError as error:
-        first = " ".join(str(error).split())[:200]
-        raise UserError(f"checkpoint={path}: its weights do not fit its own configuration: {first}") from None
+        learner = build_learner(without_weights(stored["model"]), seed=0)
+    except UserError as error:
+        raise UserError(f"checkpoint={path}: {error}") from None
+    except Exception as error:  # What a network raises for what it cannot be made of.
+        raise UserError(f"{refusal(path)}: no network can be built as it says") from error
+    load_learner(learner, content["state_dict"], f"{refusal(path)}: state_dict", PREFIX)
     return LoadedCheckpoint(
         learner=learner.to(device),
         model=stored["model"],
@@ -156,6 +155,53 @@ def load_checkpoint(
         digest=digest_of(path),
         settings=content[SETTINGS],
     )
+
+
+def load_learner(learner: MetaLearner, state: Any, beginning: str, prefix: str = "") -> None:
+    """Load a learner's weights and rates, all of them and finite, from a state dict ([...] by name).
+
+    prefix: what its names begin with. Raises UserError, `beginning` with the reason, for anything else.
+    """
+    expected = {prefix + name: value for name, value in learner.state_dict().items()}
+    refuse(beginning, misfits(state, expected))
+    refuse(beginning, (f"{name} is unknown" for name in state if name not in expected))
+    learner.load_state_dict({name.removeprefix(prefix): value for name, value in state.items()})
+    if not all_finite(rate.rate() for _, rate in learner.named_rates()):
+        raise UserError(f"{beginning}: a learning rate is infinite")
+
+
+def check_resumable(path: Path, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    """Raise UserError unless a checkpoint holds all that a trainer needs to go on with a module.
+
+    Lightning would take what is missing for new, or go wrong in the middle of it.
+    """
+    content = read_checkpoint(path)
+    [optimizer], [schedule] = cast(Any, module.configure_optimizers())
+    callbacks = {callback.state_key: callback.state_dict() for callback in cast(Any, trainer).callbacks}
+    there = content.get("callbacks")
+    like = {
+        "epoch": 0,
+        "global_step": 0,
+        "pytorch-lightning_version": "",
+        "loops": {"fit_loop": trainer.fit_loop.state_dict()},
+        # With another val_every, the callback that saves is another one.
+        "callbacks": {
+            key: callbacks[key] for key in callbacks if isinstance(there, Mapping) and key in there
+        },
+        "optimizer_states": [optimizer.state_dict()],
+        "lr_schedulers": [schedule["scheduler"].state_dict()],
+    }
+    refuse(refusal(path), misfits(content, like))
+    state = content["optimizer_states"][0]["state"]
+    # In parent training, a weight has none until a loss depends on it.
+    all_step = bool(state) and content[KEY]["stage"] == "meta"
+    parameters = enumerate(p for group in optimizer.param_groups for p in group["params"])
+    moments = {
+        i: {"step": torch.zeros(()), "exp_avg": p, "exp_avg_sq": p}
+        for i, p in parameters
+        if all_step or i in state
+    }
+    refuse(refusal(path), misfits(state, moments, "optimizer_states.0.state"))
 
 
 def digest_of(path: Path) -> str:

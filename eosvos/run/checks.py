@@ -126,7 +126,7 @@ def check(cfg: DictConfig) -> None:
 def _checkpoint(cfg: DictConfig) -> Iterator[str]:
     if cfg.resume and cfg.checkpoint is None:
         yield "resume=true needs checkpoint=FILE, the last checkpoint of the interrupted run"
-    if cfg.checkpoint is not None and not Path(cfg.checkpoint).is_file():
+    if cfg.checkpoint is not None and not Path(cfg.checkpoint).exists():
         folder = Path(cfg.checkpoint).parent
         there = [str(path) for path in folder.glob("*.ckpt")] if folder.is_dir() else []
         yield f"checkpoint={cfg.checkpoint}: there is no such file" + (

@@ -264,3 +264,12 @@ COMPONENTS: dict[str, type] = {
     "tensorboard": Tensorboard,
     "wandb": Wandb,
 }
+
+NETWORKS: dict[str, type] = {
+    "eosvos.models.mask_rcnn.MaskRCNN": MaskRcnn,
+    "eosvos.models.semantic.SemanticSegmenter": Semantic,
+    "eosvos.models.backbones.tiny_backbone": TinyBackbone,
+    "eosvos.models.backbones.timm_backbone": TimmBackbone,
+    "eosvos.models.backbones.torchvision_resnet": TorchvisionResnet,
+}
+"""The components that a checkpoint brings along, by `_target_`."""

@@ -26,18 +26,18 @@ def build(node: Any, **arguments: Any) -> Any:
         raise
 
 
-def check_trusted(config: Any) -> None:
+def check_trusted(config: Any, source: str = "the checkpoint") -> None:
     """Raise UserError unless every `_target_` in plain dicts and lists is defined in eosvos.models.
 
-    For what a file brings along: a checkpoint must not be able to call anything else, nor to read the
-    environment.
+    For what a file, `source`, brings along: a checkpoint must not be able to call anything else, nor to read
+    the environment.
     """
     for key, value in _leaves(config):
         if isinstance(value, str) and "${" in value:
-            raise UserError(f"the checkpoint's configuration holds a reference, {value!r}, and is refused")
+            raise UserError(f"{source} holds a reference in its configuration, {value!r}, and is refused")
         if key == "_target_" and not _is_ours(value):
             raise UserError(
-                f"the checkpoint asks for {value!r}, which is no network of eosvos, and is refused: "
+                f"{source} asks for {value!r}, which is no network of eosvos, and is refused: "
                 "only load checkpoints that you trust"
             )
 

@@ -53,7 +53,7 @@ def expand_home(node: DictConfig) -> None:
 
 def check_values(node: DictConfig, path: str = "") -> None:
     """Raise UserError for the first setting without value, unknown, out of range, or none of its choices."""
-    for problem in _problems(node, path):
+    for problem in value_problems(node, path):
         raise UserError(problem)
 
 
@@ -63,7 +63,8 @@ def declared(node: DictConfig) -> dict[str, Mapping[str, Any]] | None:
     return {f.name: f.metadata for f in fields(kind)} if is_dataclass(kind) else None
 
 
-def _problems(node: DictConfig, path: str) -> Iterator[str]:
+def value_problems(node: DictConfig, path: str = "") -> Iterator[str]:
+    """Say, a sentence each, which settings lack a value, are unknown, or out of their range or choices."""
     rules = declared(node)
     # First the keys of this level: deeper ones may refer to them.
     for name in rules or ():
@@ -85,7 +86,7 @@ def _problems(node: DictConfig, path: str) -> Iterator[str]:
         if rules is not None and value is not None and name not in groups:
             yield from _flaws(f"{path}{name}={value}", value, rules[name])
     for name, group in groups.items():
-        yield from _problems(group, f"{path}{name}.")
+        yield from value_problems(group, f"{path}{name}.")
 
 
 def _flaws(given: str, value: Any, rule: Mapping[str, Any], depth: int = 0) -> Iterator[str]:

@@ -15,7 +15,7 @@ from eosvos.meta.learner import MetaLearner
 from eosvos.meta.module import MetaModule
 from eosvos.meta.parent import ParentModule
 from eosvos.processes import end_with_main
-from eosvos.run.checkpoint import StoreRun
+from eosvos.run.checkpoint import StoreRun, check_resumable
 from eosvos.run.checks import Videos, query_weights
 from eosvos.run.networks import finetune_config, outer_config, plain
 from eosvos.run.saving import BestCheckpoint, Interruption, SaveLast, WholeCheckpoints
@@ -136,5 +136,7 @@ def _fit(
     trainer = make_trainer(cfg, stage, loggers, data.iterations)
     launcher = trainer.strategy.launcher
     end_with_main(lambda: getattr(launcher, "procs", []))
+    if resume is not None:
+        check_resumable(Path(resume), trainer, module)
     with disk_errors(f"the logs in {cfg.output}"):
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)

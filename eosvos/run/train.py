@@ -20,8 +20,9 @@ from eosvos.errors import UserError
 from eosvos.evaluation.report import ReportRow, report_table, write_report
 from eosvos.evaluation.results import differences
 from eosvos.meta.learner import MetaLearner
+from eosvos.models.weights import read_saved
 from eosvos.processes import cores, from_main, is_main
-from eosvos.run.checkpoint import LoadedCheckpoint, digest_of, load_checkpoint, run_settings
+from eosvos.run.checkpoint import LoadedCheckpoint, digest_of, load_checkpoint, load_learner, run_settings
 from eosvos.run.checks import FREE, Videos, check_agreement, prepare
 from eosvos.run.command_line import overridden
 from eosvos.run.loggers import start_loggers
@@ -210,7 +211,8 @@ def starting_point(cfg: DictConfig, learner: MetaLearner, resumed: bool) -> Meta
         there = Path(cfg.checkpoint).parent / START
         if not there.is_file():
             return None
-        before.load_state_dict(torch.load(there, map_location="cpu", weights_only=True))
+        refusal = f"{there} is broken, remove it to go on without the rows of before"
+        load_learner(before, read_saved(there, refusal), refusal)
     if is_main():
         save_whole(path, before.state_dict())
     return before
@@ -264,7 +266,7 @@ def wide_console() -> Console:
 
 
 def plain_console(file: IO[str] | None, quiet: bool = False) -> Console:
-    """A console that shows names of files as they are, brackets and colons too; a wide page if no terminal."""
+    """A console that shows names as they are, with brackets and colons; wide if it is no terminal."""
     console = Console(file=file, quiet=quiet, markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         console.width = 120

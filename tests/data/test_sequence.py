@@ -19,14 +19,14 @@ class Masks(VideoSequence):
 
     @property
     def size(self):
-        return (2, 3)
+        return (1, 3)
 
     @property
     def annotated_frames(self):
         return tuple(t for t, mask in enumerate(self.masks) if mask is not None)
 
     def image(self, t):
-        return torch.zeros(3, 2, 3, dtype=torch.uint8)
+        return torch.zeros(3, 1, 3, dtype=torch.uint8)
 
     def mask(self, t):
         self.reads += 1

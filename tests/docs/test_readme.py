@@ -43,8 +43,13 @@ def own_video(tmp_path, monkeypatch) -> Path:
 
 
 def test_own_video(own_video):
-    (block,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    exec(block, {})
+    names: dict[str, object] = {
+        "frames": np.zeros((2, 40, 60, 3), np.uint8),
+        "mask": np.eye(40, 60, dtype=int),
+    }
+    for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL):
+        exec(block, names)
+    assert names["labels"].shape == (40, 60)
     (arguments,) = re.findall(r"uv run evaluate\.py (.* dataset=folder .*)", README)
     evaluate(
         composed("evaluate", "finetune=quick", "trainer=cpu", "logger=csv", "output=log", *arguments.split())

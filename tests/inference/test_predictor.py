@@ -2,6 +2,7 @@
 
 import weakref
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,6 +17,8 @@ from eosvos.inference.merge import merge_objects
 from eosvos.inference.predictor import Predictor
 from eosvos.meta.learner import MetaLearner
 from eosvos.meta.learning_rates import RateConfig
+from eosvos.models.backbones import tiny_backbone
+from eosvos.models.semantic import SemanticSegmenter
 
 SIZE = (8, 30)
 PLAIN = FinetuneConfig(steps=1, augment=False)
@@ -139,6 +142,69 @@ def test_frames_are_let_go_while_the_video_goes_by():
     for _ in Predictor(RecordingAdapter(), online).segment(video):
         most = max(most, sum(ref() is not None for ref in video.images))
     assert most <= 6
+
+
+def test_frames_in_memory_are_segmented_as_the_same_video():
+    video = MovingBlock(6, {0: {7: 0}, 2: {9: 20}})
+    expected, _, _ = run(video)
+    frames = torch.stack([video.image(t) for t in range(6)])
+    masks = {t: video.mask(t) for t in (0, 2)}
+    for same in (frames, frames.permute(0, 2, 3, 1).numpy(), list(frames.double() / 255)):
+        labels = Predictor(RecordingAdapter(), PLAIN).segment_frames(same, masks)
+        assert all(torch.equal(a, b) for a, b in zip(labels, expected, strict=True))
+    only_first, _, _ = run(MovingBlock(6, {0: {7: 0}}))
+    labels = Predictor(RecordingAdapter(), PLAIN).segment_frames(frames, np.asarray(masks[0], np.int64))
+    assert all(torch.equal(a, b) for a, b in zip(labels, only_first, strict=True))
+    with pytest.raises(UserError, match=r"size \[8, 30\], not tensor uint8 \[8, 20\]"):
+        Predictor(RecordingAdapter(), PLAIN).segment_frames(frames, masks[0][:, :20])
+
+
+@pytest.mark.parametrize("wrong", ["image", "mask"])
+def test_what_a_video_returns_is_checked_as_it_enters(wrong):
+    class Wrong(MovingBlock):
+        change = staticmethod(lambda x: x)
+
+        def image(self, t: int) -> Tensor:
+            return self.change(super().image(t)) if wrong == "image" and t == 2 else super().image(t)
+
+        def mask(self, t: int) -> Tensor | None:
+            return self.change(super().mask(t)) if wrong == "mask" and t == 0 else super().mask(t)
+
+    size = "3, 8, 30" if wrong == "image" else "8, 30"
+    for change, returned in {
+        lambda x: x / 255: rf"tensor float32 \[{size}\]",
+        lambda x: x[None]: rf"tensor uint8 \[1, {size}\]",
+        lambda x: x[..., :20]: rf"tensor uint8 \[{size[:-2]}20\]",
+        lambda x: x[:1]: r"tensor uint8 \[1, ",
+        lambda x: x.movedim(0, -1): r"tensor uint8 \[(8, 30, 3|30, 8)\]",
+        lambda x: x.numpy(): rf"array uint8 \[{size}\]",
+        lambda x: x.tolist(): "list",
+        lambda x: x.to("meta"): rf"tensor uint8 \[{size}\] on meta",
+    }.items():
+        t = 2 if wrong == "image" else 0
+        wanted = rf"block: {wrong}\({t}\) must return a tensor, uint8 \[{size}\] on the CPU, not {returned}"
+        video = Wrong(4, {0: {1: 0}})
+        video.change = change
+        with pytest.raises(UserError, match=wanted):
+            run(video)
+
+
+def test_a_mask_of_a_frame_that_is_not_there_is_refused():
+    with pytest.raises(UserError, match="block: there is no frame 5 of 3"):
+        run(MovingBlock(3, {0: {1: 0}, 5: {2: 0}}))
+
+
+def test_videos_that_one_predictor_segments_at_once_do_not_disturb_each_other():
+    torch.manual_seed(0)
+    learner = MetaLearner(SemanticSegmenter(tiny_backbone(8, 8), channels=8), RateConfig(init=0.1))
+    config = FinetuneConfig(steps=2, batch=2, lookahead=2, online=OnlineConfig(every=2, steps=1, batch=2))
+    videos = [MovingBlock(7, {0: {1: 0}, 3: {2: 12}}), MovingBlock(7, {1: {3: 1}})]
+    alone = [list(Predictor(learner, config).segment(video)) for video in videos]
+    predictor = Predictor(learner, config)
+    pairs = zip(*(predictor.segment(video) for video in videos), strict=True)
+    for together, apart in zip(zip(*pairs, strict=True), alone, strict=True):
+        assert all(torch.equal(a, b) for (_, a), (_, b) in zip(together, apart, strict=True))
+    assert len({int((labels > 0).sum()) for _, labels in alone[0]}) > 1
 
 
 @settings(max_examples=30, deadline=None)

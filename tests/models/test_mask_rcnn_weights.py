@@ -127,3 +127,13 @@ def test_missing_file_is_a_user_error(tmp_path: Path) -> None:
 def test_old_names_become_todays_and_todays_stay(old: str, new: str) -> None:
     assert modern_name(old) == new
     assert modern_name(new) == new
+
+
+@pytest.mark.parametrize("name", ["rpn.head.conv.0.0.weight", "roi_heads.box_predictor.cls_score.bias"])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, name: str) -> None:
+    state = small().state_dict()
+    torch.save(state | {name: state[name] * float("nan")}, tmp_path / "nan.pth")
+    with pytest.raises(
+        UserError, match=rf"segmenter\.weights=.*nan\.pth holds NaN or infinite values in {name}"
+    ):
+        small(str(tmp_path / "nan.pth"))

@@ -60,6 +60,11 @@ def test_missing_unreadable_and_wrong_files_are_named(tmp_path):
     torch.save([1, 2], tmp_path / "list.pth")
     (tmp_path / "broken.safetensors").write_bytes(b"\x00" * 20)
     torch.save(torch.nn.Linear(1, 1), tmp_path / "code.pth")
+    torch.save({0: torch.ones(1)}, tmp_path / "numbers.pth")
+    torch.save({"state_dict": {"epoch": 3}}, tmp_path / "nothing.pth")
+    torch.save({"a": torch.ones(1000)}, tmp_path / "whole.pth")
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "whole.pth").read_bytes()[:-30])
+    (tmp_path / "folder.pth").mkdir()
     for name, reason in {
         "none.pth": r"does not exist.*none.*imagenet for a backbone, coco for a segmenter",
         "text.pth": "cannot be read",
@@ -67,10 +72,31 @@ def test_missing_unreadable_and_wrong_files_are_named(tmp_path):
         "byte.pth": "cannot be read",
         "list.pth": "holds no tensors",
         "broken.safetensors": "cannot be read",
-        "code.pth": "cannot be read",
+        "code.pth": "cannot be read.*could run code",
+        "numbers.pth": "holds no tensors by name",
+        "nothing.pth": "holds no tensors by name",
+        "cut.pth": "cannot be read.*it is cut off",
+        "folder.pth": "cannot be read.*it is a folder",
     }.items():
-        with pytest.raises(UserError, match=f"{name}.*{reason}"):
+        with pytest.raises(UserError, match=f"{name}.*{reason}") as caught:
             read_state_dict(tmp_path / name)
+        assert "weights_only" not in str(caught.value)
+
+
+def test_weights_that_are_no_numbers_are_refused_where_they_would_be_used(resnet18_file, tmp_path):
+    state = torch.load(resnet18_file, weights_only=True)
+    path = tmp_path / "broken.pth"
+    for name, value, said in (
+        ("layer1.0.conv1.weight", float("nan"), "holds NaN or infinite values in layer1.0.conv1.weight"),
+        ("bn1.running_var", float("inf"), "holds NaN or infinite values in bn1.running_var"),
+        ("conv1.weight", None, r"conv1.weight \[64, 3, 7, 7\] is \[64, 3, 7, 7\] torch.int64 there"),
+    ):
+        wrong = state[name].long() if value is None else torch.full_like(state[name], value)
+        torch.save(state | {name: wrong}, path)
+        with pytest.raises(UserError, match=rf"^backbone\.weights=.*broken\.pth .*{said}"):
+            torchvision_resnet("resnet18", weights=str(path), fpn_channels=8)
+    torch.save(state | {"fc.weight": torch.full((1000, 512), float("nan"))}, path)
+    torchvision_resnet("resnet18", weights=str(path), fpn_channels=8)
 
 
 def test_state_dict_below_its_key_is_found(tmp_path):
@@ -98,7 +124,7 @@ def test_damaged_download_names_the_file_to_put_where(tmp_path, monkeypatch, con
     path = tmp_path / "checkpoints" / "resnet18-f37072fd.pth"
     path.parent.mkdir()
     path.write_bytes(content)
-    with pytest.raises(UserError, match=f"Error.*put https://.*resnet18-f37072fd.pth at {path}"):
+    with pytest.raises(UserError, match=f"the file is broken.*put https://.*resnet18-f37072fd.pth at {path}"):
         fetch_weights(ResNet18_Weights.IMAGENET1K_V1)
 
 

@@ -125,55 +125,6 @@ def test_checkpoint_gives_the_learner_back(run):
     assert loaded.finetune.steps == 1
 
 
-def test_checkpoint_holds_plain_values_only(run):
-    folder, _ = run
-
-    def plain(value):
-        if isinstance(value, dict):
-            return all(isinstance(key, str) and plain(item) for key, item in value.items())
-        if isinstance(value, list):
-            return all(map(plain, value))
-        return value is None or type(value) in (str, int, float, bool)
-
-    assert plain(read_checkpoint(folder / "checkpoints" / "last.ckpt")["eosvos"])
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (b"", "cannot be read"),
-        (b"not a checkpoint", "cannot be read"),
-        ({"state_dict": {}}, "not a checkpoint of train.py"),
-        ([1, 2], "not a checkpoint of train.py"),
-        ({"eosvos": {"model": {}}}, "another version"),
-        ({"eosvos": {"format": 3, "model": {"segmenter": {"_target_": "os.system"}}}}, "refused"),
-    ],
-)
-def test_foreign_checkpoint(tmp_path, content, reason):
-    path = tmp_path / "foreign.ckpt"
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        torch.save(content, path)
-    with pytest.raises(UserError, match=reason):
-        load_checkpoint(path)
-
-
-def test_truncated_checkpoint(run, tmp_path):
-    whole = (run[0] / "checkpoints" / "last.ckpt").read_bytes()
-    (tmp_path / "half.ckpt").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=r"half\.ckpt cannot be read"):
-        load_checkpoint(tmp_path / "half.ckpt")
-
-
-def test_weights_that_do_not_fit_their_configuration(run, tmp_path):
-    content = torch.load(run[0] / "checkpoints" / "last.ckpt", weights_only=True)
-    content["eosvos"]["model"]["backbone"]["width"] = 12
-    torch.save(content, tmp_path / "misfit.ckpt")
-    with pytest.raises(UserError, match="do not fit"):
-        load_checkpoint(tmp_path / "misfit.ckpt")
-
-
 def test_evaluation_and_training_give_the_same_numbers(run, compose, small, tmp_path):
     folder, result = run
     checkpoint = f"checkpoint={folder / 'checkpoints' / 'last.ckpt'}"
