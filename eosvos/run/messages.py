@@ -44,7 +44,7 @@ def user_errors() -> Iterator[None]:
         message, status = f"stopped by {number.name}", 128 + number
     except JobFailedError:
         # Those of launchers that have processes of their own are not counted here.
-        message, status = f"{JobFailedError.count or 'some'} jobs of the sweep failed, as said above", 1
+        message, status = f"{JobFailedError.count or 'some'} of the sweep's jobs failed, as said above", 1
     except UserError as error:
         message, status = str(error), error.status
     except Exception as error:

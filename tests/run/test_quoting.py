@@ -38,7 +38,7 @@ NASTY = (
 
 def through_bash(word):
     """What a program gets when a word is typed into bash."""
-    echo = f"import sys; print(*sys.argv[1:], sep='\\0')"
+    echo = "import sys; print(*sys.argv[1:], sep='\\0')"
     done = subprocess.run(
         ["bash", "-c", f'"$0" -c "$1" {word}', sys.executable, echo],
         capture_output=True,
@@ -80,7 +80,7 @@ def test_unquoted_it_arrives_or_the_quoting_is_said(compose, value):
 
 def test_a_value_that_the_shell_has_cut(monkeypatch, compose):
     monkeypatch.setattr(
-        sys, "argv", ["train.py", "seed=1", *"checkpoint=my new file.ckpt".split(), "iterations=1"]
+        sys, "argv", ["train.py", "seed=1", *["checkpoint=my", "new", "file.ckpt"], "iterations=1"]
     )
     with pytest.raises(HydraException) as refused:
         compose(*sys.argv[1:])
