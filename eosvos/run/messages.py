@@ -45,7 +45,7 @@ def user_errors() -> Iterator[None]:
         message, status = _with_notes(error), 128 + error.number if is_main() else 0
     except JobFailedError:
         # Those of launchers that have processes of their own are not counted here.
-        message, status = f"{JobFailedError.count or 'some'} jobs of the sweep failed, as said above", 1
+        message, status = f"{JobFailedError.count or 'some'} of the sweep's jobs failed, as said above", 1
     except UserError as error:
         message, status = _with_notes(error), UserError.status
     except Exception as error:

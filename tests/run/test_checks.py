@@ -1,5 +1,6 @@
 """Bad configurations: found without torch, and said in one sentence."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 from eosvos.errors import UserError, suggest
 from eosvos.run.checks import check, prepare, split_tuning
 from eosvos.run.explain import explain
-from eosvos.run.messages import user_errors
+from eosvos.run.messages import JobFailedError, job_errors, user_errors
 
 
 def sentence(compose, *overrides, entry="train"):
@@ -215,3 +216,39 @@ def test_no_error_no_exit(tmp_path: Path):
     with user_errors():
         (tmp_path / "done").touch()
     assert (tmp_path / "done").exists()
+
+
+def test_signals_end_with_their_status(capsys):
+    for error, status in ((KeyboardInterrupt(), 130), (KeyboardInterrupt(signal.SIGTERM), 143)):
+        with pytest.raises(SystemExit) as ended, user_errors():
+            raise error
+        assert ended.value.code == status
+    assert capsys.readouterr().err == "error: stopped by SIGINT\nerror: stopped by SIGTERM\n"
+
+
+def test_a_job_that_fails_is_said_at_once_and_leaves_the_sweep_to_go_on(capsys):
+    for error, said in (
+        (UserError("no room"), "error: no room\n"),
+        (ZeroDivisionError("x"), "ZeroDivisionError"),
+    ):
+        with pytest.raises(JobFailedError), job_errors(sweep=True):
+            raise error
+        assert said in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended, user_errors():
+        raise JobFailedError
+    assert ended.value.code == 1
+
+
+def test_a_signal_ends_the_whole_sweep():
+    with pytest.raises(SystemExit) as ended, job_errors(sweep=True):
+        raise KeyboardInterrupt
+    assert ended.value.code == 130
+
+
+def test_the_log_of_a_run_holds_its_errors(caplog):
+    with pytest.raises(SystemExit), job_errors(sweep=False):
+        raise UserError("no such thing: make one")
+    with pytest.raises(ZeroDivisionError), job_errors(sweep=False):
+        print(1 / 0)
+    assert "no such thing: make one" in caplog.text
+    assert "Traceback" in caplog.text
