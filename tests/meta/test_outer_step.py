@@ -26,7 +26,7 @@ CLOSE = {"rtol": 1e-9, "atol": 1e-14}
 
 
 class Toy(TinySegmenter):
-    """A small network with the parts of a detector. Where a frame is all black, its loss has no derivative."""
+    """A small network with the parts of a detector. On a black frame its loss has no derivative."""
 
     def __init__(self) -> None:
         super().__init__()
