@@ -260,6 +260,14 @@ def test_logged_losses_are_means_over_the_finite_tasks():
     assert [logger.lines[0][name] for name in names] == pytest.approx(torch.stack(losses).mean(0).tolist())
 
 
+def test_without_its_encoder_a_detector_still_learns_to_propose():
+    segmenter = tiny_learner().segmenter
+    learner = MetaLearner(segmenter, train_encoder=False)
+    frozen = {name.partition(".")[0] for name, p in segmenter.named_parameters() if not p.requires_grad}
+    learned = {name.partition(".")[0] for name, _ in learner.named_rates()}
+    assert (frozen, learned) == ({"backbone"}, {"rpn", "roi_heads"})
+
+
 def test_region_proposals_of_a_detector_go_with_its_encoder():
     learner = tiny_learner()
     optimizer = build_optimizer(learner, OuterConfig(freeze_encoder=True))
