@@ -22,9 +22,9 @@ def plain(node: Any) -> Any:
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
-def plain_without(node: Any, name: str) -> dict[str, Any]:
-    """The node as plain values, without one of its keys (or as it is, where it has no such key)."""
-    return {key: value for key, value in plain(node).items() if key != name}
+def plain_without(node: Any, *names: str) -> dict[str, Any]:
+    """The node as plain values, without some of its keys (where it has them)."""
+    return {key: value for key, value in plain(node).items() if key not in names}
 
 
 def model_config(cfg: DictConfig) -> dict[str, Any]:
