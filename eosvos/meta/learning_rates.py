@@ -127,6 +127,8 @@ class HeadsSecondOrderUpdate(ParameterUpdate):
                 for i, p in enumerate(parameters)
                 if p.requires_grad and (i in self.second_order) == keep_graph
             ]
+            if not chosen:
+                continue
             create_graph = keep_graph and torch.is_grad_enabled()
             gradients = torch.autograd.grad(
                 loss,

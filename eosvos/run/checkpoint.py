@@ -50,7 +50,7 @@ class LoadedCheckpoint:
 
 def run_settings(cfg: DictConfig) -> dict[str, Any]:
     """What fixes the steps of a training run beside its model, but its length and where its data lie."""
-    train = plain_without(cfg.dataset.train, "root")
+    train = plain_without(cfg.dataset.train, "root", "images", "masks")
     drawing = {key: plain(cfg.dataset[key]) for key in ("augment", "query_frames", "frame_window")}
     parent = plain_without(cfg.parent, "steps")
     return {
@@ -58,6 +58,7 @@ def run_settings(cfg: DictConfig) -> dict[str, Any]:
         "dataset": {"train": train, **drawing},
         "meta": plain(cfg.meta),
         "parent": parent,
+        "precision": cfg.trainer.precision,
         "held_out_tuning_videos": cfg.report.tuning_videos if cfg.report.hold_out else 0,
     }
 

@@ -170,6 +170,19 @@ def test_heads_order_is_full_order_with_the_other_gradients_held_constant():
         torch.testing.assert_close(gradient, value)
 
 
+def test_heads_order_is_full_order_where_all_is_head(monkeypatch):
+    monkeypatch.setattr(TinySegmenter, "head_parameters", lambda self: list(self.parameters()))
+    generator = torch.Generator().manual_seed(1)
+    batches, query = random_batches(2, generator), random_batches(1, generator)
+    gradients = []
+    for order in ("heads", "full"):
+        torch.manual_seed(0)
+        learner = MetaLearner(TinySegmenter(), RateConfig(init=0.2), order=order)
+        gradients.append(learner.meta_gradient(batches, query, [0, 1]).gradients)
+    for heads, full in zip(*gradients, strict=True):
+        torch.testing.assert_close(heads, full)
+
+
 def test_meta_gradient_of_first_order_has_its_closed_form(learner):
     generator = torch.Generator().manual_seed(1)
     batches, query = random_batches(4, generator), random_batches(2, generator)

@@ -1,0 +1,83 @@
+"""A run is resumed with its own settings only: which may change, and that all others are refused by name."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from settings_table import ROWS, overrides_of
+from torch import nn
+from whole_runs import changed
+
+from eosvos.errors import UserError
+from eosvos.run.checkpoint import StoreRun
+from eosvos.run.networks import build_learner, model_config
+from eosvos.run.train import with_checkpoint
+
+MAY_CHANGE = {
+    # How long, on what hardware, where to, and what is shown.
+    *("iterations", "parent.steps", "val_every", "threads", "checkpoint", "resume"),
+    *("output", "results", "overwrite", "logger"),
+    *(f"trainer.{name}" for name in ("accelerator", "devices", "workers", "log_every", "progress")),
+    # What only validation, the report and segmenting look at.
+    *("report.rates", "report.strips", "report.tuning_videos"),
+    *(setting for setting in ROWS if setting.startswith("finetune.")),
+    *(setting for setting in ROWS if setting.partition(":")[2].startswith(("val.", "test."))),
+    *("mask_rcnn:nms_threshold", "mask_rcnn:score_threshold", "mask_rcnn:rpn_proposals_test"),
+    *("mask_rcnn:prior_proposals", "mask_rcnn:proposals", "mask_rcnn:select"),
+    # Where the same data lie.
+    *("davis:root", "davis:train.root", "youtube_vos:root", "youtube_vos:train.root"),
+    *("folder:images", "folder:train.images", "folder:masks", "folder:train.masks"),
+}
+"""Settings that a resumed run may have otherwise."""
+
+SAID = {"report.hold_out": "held_out_tuning_videos"}
+"""What a refusal calls a setting, unless it is the last part of its name."""
+
+# Loggers and networks are built of what is compared as a whole.
+SETTINGS = [
+    setting
+    for setting in ROWS
+    if setting.partition(":")[0] not in ("csv", "tensorboard", "wandb", "torchvision_resnet", "timm_backbone")
+]
+
+
+@pytest.fixture(scope="module")
+def resume(run_of, tmp_path_factory) -> Callable[[str], None]:
+    """Resume a run of a row's base with the row's change, and raise what comes of it."""
+    folder = tmp_path_factory.mktemp("resumed")
+    made: dict[str, tuple[Path, nn.Module]] = {}
+
+    def saved(base: str) -> tuple[Path, nn.Module]:
+        if base not in made:
+            cfg, path = run_of(base).cfg, folder / f"{len(made)}.ckpt"
+            learner = build_learner(model_config(cfg), cfg.seed)
+            state = {f"learner.{name}": value for name, value in learner.state_dict().items()}
+            store = StoreRun(cfg, "meta")
+            content = {"eosvos": store.content, "eosvos_run": store.settings, "iteration": 1}
+            torch.save({**content, "state_dict": state}, path)
+            made[base] = path, learner
+        return made[base]
+
+    def resumed(setting: str) -> None:
+        base, change = overrides_of(setting, ROWS[setting])
+        path, learner = saved(base)
+        after = changed(run_of(base, change).cfg, f"checkpoint='{path}' resume=true")
+        keys = [override.partition("=")[0] for override in change.split()]
+        with pytest.MonkeyPatch.context() as patch:
+            for module in ("train", "checks"):
+                patch.setattr(f"eosvos.run.{module}.overridden", lambda: keys)
+            patch.setattr("eosvos.run.checkpoint.build_learner", lambda *_, **__: learner)
+            with_checkpoint(after)
+
+    return resumed
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_changed_setting_is_refused_by_name_unless_it_may_change(resume, setting):
+    if setting in MAY_CHANGE:
+        resume(setting)
+        return
+    with pytest.raises(UserError) as caught:
+        resume(setting)
+    assert SAID.get(setting, setting.rpartition(":")[2].rpartition(".")[2]) in str(caught.value)
