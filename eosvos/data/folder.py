@@ -97,8 +97,8 @@ def list_folder(
         raise UserError(no_frames(top, "neither frames nor folders", "set dataset.images"))
     if mask_top.is_file() and not single:
         raise UserError(
-            f"the mask {mask_top} belongs to one video, but {top} is a folder of videos: set dataset.images to "
-            f"one of them, {top / names[0]}, or dataset.masks to a folder with a folder of masks for each"
+            f"the mask {mask_top} belongs to one video, but {top} is a folder of videos: set "
+            f"dataset.images to one of them, {top / names[0]}, or dataset.masks to a folder with a folder of masks for each"
         )
 
     def sequence(name: str) -> FolderSequence:
