@@ -93,17 +93,17 @@ def list_folder(
     defects: takes what cannot be listed, by name.
     """
     top, mask_top = _image_folder(images), _mask_place(masks)
-    file = mask_top if mask_top.is_file() else None
-    single = bool(files(top, without=file))
+    single = bool(_frames(top, mask_top))
     # The name of . or .. is that of the folder.
     own_name = Path(os.path.abspath(top)).name
     names = choose(sequences, [own_name] if single else subfolders(top), "sequence", str(top))
     if not names:
         raise UserError(no_frames(top, "neither frames nor folders", "set dataset.images"))
-    if file and not single:
+    if mask_top.is_file() and not single:
         raise UserError(
-            f"the mask {file} belongs to one video, but {top} is a folder of videos: set dataset.images to "
-            f"one of them, {top / names[0]}, or dataset.masks to a folder with a folder of masks for each"
+            f"the mask {mask_top} belongs to one video, but {top} is a folder of videos: set "
+            f"dataset.images to one of them, {top / names[0]}, or dataset.masks to a folder with a folder of "
+            "masks for each"
         )
 
     def sequence(name: str) -> FolderSequence:
@@ -138,12 +138,7 @@ def _mask_place(masks: str) -> Path:
 def _sequence(
     name: str, images: Path, masks: Path, annotated: Sequence[str] | None, short_side: int | None
 ) -> FolderSequence:
-    if masks.is_file():
-        frames = files(images, without=masks)
-    elif masks.resolve() == images.resolve():
-        frames = files(images, FRAME_SUFFIXES - {".png"})
-    else:
-        frames = files(images)
+    frames = _frames(images, masks)
     if not frames:
         raise UserError(no_frames(images, "no frames", "add images to it, or leave it out"))
     found = _masks(frames, masks)
@@ -152,6 +147,13 @@ def _sequence(
     sequence = FolderSequence(name, list(frames.values()), chosen, False, short_side)
     sequence.white = bool(chosen) and _is_silhouette(chosen[min(chosen)])
     return sequence
+
+
+def _frames(images: Path, masks: Path) -> dict[str, Path]:
+    """Image files that are no masks, by name."""
+    if masks.resolve() == images.resolve():
+        return files(images, FRAME_SUFFIXES - {".png"})
+    return files(images, without=masks)
 
 
 def _masks(frames: dict[str, Path], masks: Path) -> dict[str, Path]:

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from PIL import Image
 
 from eosvos.data.__main__ import main
 
@@ -61,6 +62,52 @@ def test_what_cannot_be_listed_is_reported_with_all_else(davis, labels, capsys):
     assert summary == "1 of 2 sequences, 4 frames, 4 masks: 2 defects"
 
 
+def test_lists_are_read_and_what_exists_is_counted(davis, capsys):
+    davis.text("ImageSets/2017/val.txt", "cat\ncow\n")
+    assert main(["check", str(davis.root), "--layout", "davis2017"]) == 1
+    first, summary = capsys.readouterr().out.splitlines()
+    assert "480p/cow does not exist" in first
+    assert "val.txt lists it" in first
+    assert summary == "2 of 3 sequences, 8 frames, 5 masks: 1 defect"
+
+
+def test_frames_that_lists_name_at_the_end_are_missed(davis, capsys):
+    lines = [f"/JPEGImages/480p/cat/{t:05d}.jpg /Annotations/480p/cat/{t:05d}.png\n" for t in range(4)]
+    davis.text("ImageSets/480p/val.txt", "".join(lines))
+    (davis.root / "JPEGImages/480p/cat/00003.jpg").unlink()
+    (davis.root / "Annotations/480p/cat/00003.png").unlink()
+    assert main(["check", str(davis.root), "--layout", "davis2016"]) == 1
+    out = capsys.readouterr().out
+    assert "cat/00003.jpg is missing" in out
+    assert "2 sequences, 7 of 8 frames, 4 of 5 masks: 2 defects" in out
+
+
+def test_late_objects_that_are_not_scored_are_named_and_no_defects(disk, labels, capsys):
+    for t in range(4):
+        disk.frame(f"frames/{t}.jpg")
+        disk.mask(f"masks/{t}.png", labels(1) + (labels(2, at=(8, 20)) if t > 1 else 0))
+    assert main(["check", str(disk.root / "frames"), "--layout", "folder"]) == 0
+    first, summary = capsys.readouterr().out.splitlines()
+    assert first.startswith("object 2 is not scored: no mask comes after")
+    assert "masks/2.png" in first
+    assert summary == "1 sequences, 4 frames, 4 masks: no defects"
+
+
+def test_pictures_are_read_as_in_training(disk, labels, capsys):
+    for t in range(2):
+        disk.frame(f"frames/{t}.jpg")
+        disk.mask(f"masks/{t}.png", labels(1))
+    frames = [Image.new("RGB", (32, 24), (value, 0, 0)) for value in (0, 99)]
+    frames[0].save(disk.root / "frames/2.png", save_all=True, append_images=frames[1:])
+    soft = labels(200)
+    soft[7, 8:16], soft[16, 8:16], soft[8:16, 7] = 50, 100, 150
+    disk.mask("masks/1.png", soft, "L")
+    assert main(["check", str(disk.root / "frames"), "--layout", "folder"]) == 1
+    out = capsys.readouterr().out
+    assert "2.png holds 2 pictures" in out
+    assert "1.png holds 4 values up to 200, which look like smooth edges" in out
+
+
 def test_a_broken_first_mask_of_one_folder_does_not_hide_another(disk, labels, capsys):
     for name in ("a", "b"):
         disk.frame(f"frames/{name}/0.jpg")
@@ -94,6 +141,14 @@ def test_what_meta_lists_but_nothing_shows(disk, labels, capsys):
     mask.write_bytes(mask.read_bytes()[:40])
     assert main(check) == 1
     assert "lists object" not in capsys.readouterr().out
+
+
+def test_objects_that_meta_does_not_list(disk, labels, capsys):
+    disk.frame("train/JPEGImages/zoo/00000.jpg")
+    disk.mask("train/Annotations/zoo/00000.png", labels(1) + labels(2, at=(8, 20)))
+    disk.text("train/meta.json", json.dumps({"videos": {"zoo": {"objects": {"1": {"frames": ["00000"]}}}}}))
+    assert main(["check", str(disk.root), "--layout", "youtube_vos"]) == 1
+    assert "00000.png shows object 2, but meta.json does not list it" in capsys.readouterr().out
 
 
 def test_nothing_to_list_is_one_sentence(capsys):

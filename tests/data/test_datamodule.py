@@ -1,6 +1,7 @@
+import json
 import pickle
 import time
-from types import MappingProxyType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from eosvos.data.augment import AugmentConfig
 from eosvos.data.datamodule import SequenceShare, TaskLoader, VOSDataModule
 from eosvos.data.synthetic import SyntheticPool, synthetic_sequences
 from eosvos.data.tasks import TaskSampler
+from eosvos.data.youtube_vos import youtube_vos_sequences
 from eosvos.errors import UserError
 
 
@@ -73,8 +75,8 @@ def test_workers_draw_the_same_in_the_same_order():
 
 def test_workers_read_ahead_while_the_network_is_busy():
     class Slow:
-        meta_batch = 1
-        left_out = MappingProxyType({})
+        def __init__(self):
+            self.left_out = {}
 
         def sample(self, iteration, slot):
             time.sleep(0.2)
@@ -119,6 +121,19 @@ def test_sequences_become_a_pool_and_nothing_to_train_on_is_refused():
     assert {t.sequence for t in draws(data).values()} == {"synthetic-0000000", "synthetic-0000001"}
     with pytest.raises(UserError, match=r"dataset\.train"):
         module(train=[]).train_dataloader()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_training_leaves_out_is_said_once(disk, labels, caplog, workers):
+    for t in ("00000", "00005"):
+        disk.frame(f"train/JPEGImages/zoo/{t}.jpg")
+        disk.mask(f"train/Annotations/zoo/{t}.png", labels(1))
+    objects = {str(i): {"frames": ["00000"]} for i in (1, 2, 7)}
+    disk.text("train/meta.json", json.dumps({"videos": {"zoo": {"objects": objects}}}))
+    train = youtube_vos_sequences(str(disk.root))
+    assert len(list(module(train=train, num_workers=workers).train_dataloader())) == 4
+    (record,) = caplog.records
+    assert "training left out 2 objects that no mask shows: 2 of zoo, 7 of zoo:" in record.getMessage()
 
 
 @pytest.mark.parametrize("workers", [0, 1])

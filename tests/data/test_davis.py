@@ -57,6 +57,7 @@ def test_full_resolution(davis, labels):
         ({"split": "trian"}, "'trian'.*did you mean train"),
         ({"split": "train", "sequences": ["cats"]}, "'cats'.*did you mean cat"),
         ({"split": "train", "sequences": ["dog"]}, "'dog' is not in split train"),
+        ({"split": "train", "sequences": []}, r"\[\], chooses no sequence of split train"),
         ({"year": "2018"}, "2016 or 2017"),
     ],
 )
@@ -70,6 +71,33 @@ def test_a_missing_frame_or_mask_is_named(davis, missing):
     (davis.root / missing).unlink()
     with pytest.raises(UserError, match=f"{missing} is missing"):
         davis_sequences(davis.root, "2017", split="train")
+
+
+@pytest.mark.parametrize("kind", ["JPEGImages", "Annotations"])
+def test_a_listed_sequence_that_is_not_there_is_named_with_its_list(davis, kind):
+    davis.text("ImageSets/2017/val.txt", "cat\ncow\n")
+    for other in {"JPEGImages", "Annotations"} - {kind}:
+        (davis.root / f"{other}/480p/cow").mkdir()
+    with pytest.raises(
+        UserError, match=rf"{kind}/480p/cow does not exist: .*ImageSets/2017/val\.txt lists it"
+    ):
+        davis_sequences(davis.root, "2017", split="val")
+
+
+def test_lists_may_come_from_windows(davis):
+    (davis.root / "ImageSets/2017/val.txt").write_bytes(b"\xef\xbb\xbfcat\r\ndog\r\n\r\n")
+    assert [s.name for s in list_davis(davis.root, "2017", split="val")] == ["cat", "dog"]
+
+
+def test_lists_in_other_encodings_are_refused(davis):
+    (davis.root / "ImageSets/2017/val.txt").write_bytes("cat\n".encode("utf-16"))
+    with pytest.raises(UserError, match=r"val\.txt cannot be read as a text in UTF-8"):
+        davis_sequences(davis.root, "2017", split="val")
+
+
+def test_a_file_is_no_root(davis):
+    with pytest.raises(UserError, match=r"DAVIS\.zip is a file, not a folder: set dataset\.root"):
+        davis_sequences(davis.text("DAVIS.zip", ""), "2017")
 
 
 def test_a_gap_in_the_count_of_frames_is_a_missing_frame(davis):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from eosvos.data.folder import folder_sequences
+from eosvos.data.folder import comparing_masks, folder_sequences
 from eosvos.errors import UserError
 
 
@@ -59,6 +59,104 @@ def test_a_palette_mask_may_use_any_ids(video, labels):
     for name in ("1", "2", "10"):
         video.frame(f"frames/{name}.jpg", many.shape)
     assert len(open_folder(video, masks=video.mask("first.png", many))[0].object_ids) == 254
+
+
+def test_white_is_the_object_in_all_masks_of_a_video_and_other_ids_stay(video, labels):
+    video.mask("masks/1.png", labels(255), "L")
+    video.mask("masks/10.png", labels(255) + labels(2, at=(8, 20)), "L")
+    (sequence,) = open_folder(video)
+    assert sequence.object_ids == (1, 2)
+    np.testing.assert_array_equal(sequence.mask(2), labels(1) + labels(2, at=(8, 20)))
+
+
+@pytest.mark.parametrize("name", ["mask.png", "2.png"])
+def test_a_mask_among_the_frames_is_no_frame(video, labels, name):
+    (sequence,) = open_folder(video, masks=video.mask(f"frames/{name}", labels(1)))
+    assert sequence.frame_names == ("1", "2", "10")
+    assert sequence.annotated_frames == ((1,) if name == "2.png" else (0,))
+
+
+def test_frames_and_masks_may_lie_in_one_folder(video, labels):
+    video.mask("frames/2.png", labels(3))
+    (sequence,) = open_folder(video, masks=video.root / "frames")
+    assert (sequence.frame_names, sequence.annotated_frames) == (("1", "2", "10"), (1,))
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        (
+            "my clip.mp4",
+            r"my clip\.mp4 is a file, not a folder: .*ffmpeg -i '.*my clip\.mp4' -q:v 2 frames/%05d\.jpg",
+        ),
+        (
+            "1.jpg",
+            r"1\.jpg is a file, not a folder: set dataset\.images to a folder of frames.*such as .*frames",
+        ),
+    ],
+)
+def test_a_file_is_no_folder_of_frames(video, file, message):
+    path = video.root / "frames" / file
+    path.touch()
+    with pytest.raises(UserError, match=message):
+        open_folder(video, images=path)
+
+
+def test_a_folder_without_frames_says_what_is_read_and_what_is_there(video):
+    for name in ("tiffs/1.tif", "tiffs/2.TIF", "tiffs/notes", "videos/clip/1.gif"):
+        video.text(name, "")
+    names = r"\.bmp, \.jpeg, \.jpg, \.png, \.webp are read; there are"
+    with pytest.raises(UserError, match=rf"neither frames nor folders \({names} 2 \.tif, 1 without suffix\)"):
+        open_folder(video, images=video.root / "tiffs")
+    with pytest.raises(UserError, match=rf"clip holds no frames \({names} 1 \.gif\)"):
+        open_folder(video, images=video.root / "videos")
+
+
+def test_one_mask_is_of_one_video(video, labels):
+    mask = video.mask("first.png", labels(1))
+    for name in ("a", "b"):
+        video.frame(f"videos/{name}/1.jpg")
+    with pytest.raises(
+        UserError, match=r"first\.png belongs to one video.*videos is a folder .*videos/a, or"
+    ):
+        open_folder(video, images=video.root / "videos", masks=mask)
+
+
+def test_masks_that_are_jpeg_are_named(video, labels):
+    video.mask("masks/2.jpg", labels(255), "L")
+    with pytest.raises(UserError, match=r"masks/2\.jpg is no PNG file.*JPEG blurs ids\): save it as one"):
+        open_folder(video)
+
+
+def test_a_folder_named_like_a_frame_is_none(video):
+    (video.root / "frames/3.jpg").mkdir()
+    assert open_folder(video)[0].frame_names == ("1", "2", "10")
+
+
+def test_a_link_to_nothing_is_a_missing_frame(video):
+    (video.root / "frames/3.jpg").symlink_to(video.root / "gone.jpg")
+    with pytest.raises(UserError, match=r"3\.jpg is missing"):
+        open_folder(video)
+
+
+def test_home_is_expanded(video, monkeypatch):
+    monkeypatch.setenv("HOME", str(video.root))
+    assert folder_sequences("~/frames", "~/masks")[0].name == "frames"
+    assert folder_sequences("~/frames", "~/masks/10.png")[0].annotated_frames == (2,)
+
+
+@pytest.mark.parametrize("key", ["annotated", "sequences"])
+def test_empty_lists_are_refused_and_names_count_once(video, key):
+    with pytest.raises(UserError, match=r"\[\], chooses no .*null for all"):
+        open_folder(video, **{key: []})
+    assert len(open_folder(video, sequences=["frames", "frames"])) == 1
+
+
+def test_masks_that_only_compare_are_named(video, labels):
+    assert comparing_masks(open_folder(video)) is None
+    video.mask("masks/10.png", labels(1))
+    assert "correct nothing" in comparing_masks(open_folder(video))
+    assert str(video.root / "masks/10.png") in comparing_masks(open_folder(video))
 
 
 def test_a_single_mask_must_be_png(video, labels):

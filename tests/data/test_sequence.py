@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from eosvos.data.files import FileSequence
-from eosvos.data.pools import sequence_pool
+from eosvos.data.pools import check_queries, sequence_pool
 from eosvos.data.sequence import VideoSequence, visible_objects
 from eosvos.errors import UserError
 
@@ -101,6 +101,32 @@ def test_what_a_video_is_read_from(tmp_path):
     assert two.folders == (tmp_path / "frames/dog", masks)
     two.nested = True
     assert two.folders == (tmp_path / "frames/dog", masks, tmp_path / "frames", tmp_path / "masks")
+
+
+OBJECT, NONE = [[1, 0, 0]], None
+
+
+def test_more_query_frames_than_a_video_has_are_refused():
+    videos = [Masks([OBJECT] * 4, "long"), Masks([OBJECT, NONE, OBJECT, NONE], "short")]
+    check_queries(videos, 2, None)
+    with pytest.raises(UserError, match=r"dataset\.query_frames=3, but sequence short has masks for 2"):
+        check_queries(videos, 3, None)
+
+
+@pytest.mark.parametrize(
+    ("masks", "window", "words"),
+    [
+        ([OBJECT, NONE, NONE], None, "no training video has two frames with masks, so"),
+        ([OBJECT, NONE, OBJECT], 1, r"within dataset\.frame_window=1, so"),
+    ],
+)
+def test_videos_without_another_frame_to_learn_from_are_refused_or_counted(masks, window, words, caplog):
+    with pytest.raises(UserError, match=words):
+        check_queries([Masks(masks), Masks(masks)], 1, window)
+    check_queries([Masks(masks, "lone"), Masks([OBJECT, OBJECT])], 1, window)
+    (record,) = caplog.records
+    assert record.getMessage().startswith("1 of 2 training videos do not have two")
+    assert record.getMessage().endswith(": lone")
 
 
 def test_a_fingerprint_is_of_what_is_seen_wherever_it_lies(disk, labels, tmp_path):

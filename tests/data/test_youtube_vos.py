@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections import Counter
 
 import pytest
@@ -106,12 +107,38 @@ def test_parts_follow_from_the_seed(train):
         ({"split": "tain"}, "did you mean train"),
         ({"part": "held-out"}, "did you mean held_out"),
         ({"part": "fit", "held_out": 24}, "held_out=24 of 24 videos"),
+        ({"part": "held_out", "held_out": 24}, "held_out=24 of 24 videos"),
+        ({"part": "fit", "held_out": 0}, "held_out=0 of 24 videos"),
         ({"sequences": ["v99"]}, "'v99' is not in split train"),
+        ({"sequences": []}, r"\[\], chooses no sequence of split train"),
+        ({"part": "fit", "held_out": 23, "sequences": ["v00", "v01"]}, "not in .* part fit with held_out=23"),
     ],
 )
 def test_wrong_settings_are_named_with_a_mend(train, arguments, message):
     with pytest.raises(UserError, match=message):
         youtube_vos_sequences(**{"root": train.root, **arguments})
+
+
+def test_a_listed_video_that_is_not_there_is_named_with_its_list(train):
+    shutil.rmtree(train.root / "train/Annotations/v03")
+    with pytest.raises(UserError, match=r"Annotations/v03 does not exist: .*train/meta\.json lists it"):
+        youtube_vos_sequences(train.root)
+
+
+@pytest.mark.parametrize(
+    ("objects", "message"),
+    [
+        ({}, "names no video"),
+        ({"zoo": {"objects": {"0": {}}}}, r"object 0 is not in 1 \.\. 254"),
+        ({"zoo": {"objects": {"1": {"frames": [5]}}}}, "frame 5 is not the name"),
+        ({"zoo": []}, "cannot be read as a list"),
+    ],
+)
+def test_lists_that_make_no_sense_are_named(disk, objects, message):
+    (disk.root / "train").mkdir()
+    disk.text("train/meta.json", "\ufeff" + json.dumps({"videos": objects}))
+    with pytest.raises(UserError, match=rf"meta\.json .*{message}"):
+        youtube_vos_sequences(disk.root)
 
 
 def test_broken_meta_and_missing_files_are_named(train):

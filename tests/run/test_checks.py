@@ -85,6 +85,7 @@ def test_bad_key_or_value(compose, override, parts):
             ("meta.truncate_every=2", "meta.multi_step=true"),
         ),
         (("dataset.augment.scale_min=2",), ("dataset.augment.scale_min=2", "dataset.augment.scale_max=1.25")),
+        (("dataset.query_frames=11",), ("dataset.query_frames=11", "masks for 10")),
         (("resume=true",), ("checkpoint=FILE",)),
         (("checkpoint=gone.ckpt",), ("gone.ckpt", "no such file")),
         (("meta.order=full",), ("RoIAlign", "meta.order=heads")),
