@@ -23,4 +23,4 @@ def check_results(cfg: DictConfig, test: list[VideoSequence], read: Collection[P
 
     read: folders and files that videos are read from.
     """
-    results_at(cfg).check(test, read)
+    results_at(cfg).check(test, read, cfg.overwrite)
