@@ -28,7 +28,7 @@ from PIL import Image
 
 from eosvos.errors import UserError
 from eosvos.evaluation.records import SequenceRecord, official_tables
-from eosvos.writing import check_apart, remove, write_whole
+from eosvos.writing import check_apart, check_writable, remove, write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,17 +63,22 @@ class ResultsFolder:
         self.tables = (f"global_results-{split}.csv", f"per-sequence_results-{split}.csv")
         self._made_by = ""
 
-    def check(self, sequences: Sequence[VideoSequence], read: Collection[Path]) -> None:
+    def check(
+        self, sequences: Sequence[VideoSequence], read: Collection[Path], overwrite: bool = False
+    ) -> None:
         """Raise UserError where results of the sequences cannot be written here, whatever made them.
 
-        read: folders and files that are read from.
+        read: folders and files that are read from. overwrite: whether what eosvos wrote will be deleted.
         """
-        _check_names("sequence", [sequence.name for sequence in sequences])
-        folders = [self.root / sequence.name for sequence in sequences]
+        names = [sequence.name for sequence in sequences]
+        _check_names("sequence", names)
+        folders = [self.root / name for name in (*names, *(self._recorded() if overwrite else ()))]
         check_apart(folders, read, f"results={self.root}")
         held = {path.resolve().parent: path for path in read if path.is_file()}
         for path in (held[place] for folder in folders if (place := folder.resolve()) in held):
             raise UserError(f"results={self.root} would replace {path}, which is read: choose another folder")
+        for folder in folders:
+            check_writable(folder, "results")
         self._manifest()
         for sequence in sequences:
             _check_names(f"frame of {sequence.name}", sequence.frame_names)
@@ -164,11 +169,14 @@ class ResultsFolder:
 
     def _forget(self, manifest: Mapping[str, Any]) -> None:
         """Delete all that is listed, each list after what is on it."""
-        for path in self.root.glob(f"*{RECORD}"):
-            sequence = path.name.removesuffix(RECORD)
+        for sequence in self._recorded():
             self._remove_pictures(sequence, self._entry(sequence))
-            remove([path])
+            remove([self.root / f"{sequence}{RECORD}"])
         remove(self.root / name for name in manifest.get("tables", ()))
+
+    def _recorded(self) -> list[str]:
+        """Names of the sequences that have a record here."""
+        return [path.name.removesuffix(RECORD) for path in self.root.glob(f"*{RECORD}")]
 
     def _entry(self, sequence: str) -> Entry:
         """What is known of a sequence. Raises UserError if its file is not of eosvos."""

@@ -69,7 +69,7 @@ def check_unread(cfg: DictConfig, test: list[VideoSequence], read: Collection[Pa
     read: folders and files that videos are read from.
     """
     check_apart([Path(cfg.output)], read, folder_key())
-    results_at(cfg).check(test, read)
+    results_at(cfg).check(test, read, cfg.overwrite)
 
 
 def _goes_on(cfg: DictConfig, folder: Path, training: bool) -> bool:

@@ -203,6 +203,12 @@ def test_files_of_others_are_refused_before_work_and_stay(tmp_path, make, name, 
     assert (tmp_path / name).read_text() == '{"mine": 1}'
 
 
+def test_a_file_in_the_place_of_a_sequences_folder_is_found_before_work(tmp_path, make):
+    (tmp_path / "dog").write_text("mine")
+    with pytest.raises(UserError, match=r"dog is a file, not a folder"):
+        ResultsFolder(tmp_path, "val").check([make("cat"), make()], [])
+
+
 def test_results_of_before_there_were_records_are_not_taken_over(tmp_path, make):
     (tmp_path / "manifest.json").write_text(json.dumps(MANIFEST))
     (tmp_path / "dog.finished.json").write_text('{"sequence": "dog", "num_frames": 2, "scores": null}')
@@ -244,6 +250,15 @@ def test_two_videos_or_frames_of_one_name_are_refused(tmp_path, make):
     frames.frame_names = ("0", "0")
     with pytest.raises(UserError, match="frame of dog: '0' comes twice"):
         ResultsFolder(tmp_path, "val").check([frames], [])
+
+
+@pytest.mark.parametrize("read", ["dog", "dog/00000.png"])
+def test_what_is_read_is_not_deleted_though_eosvos_wrote_it(tmp_path, make, read):
+    fill(opened(tmp_path), make())
+    folder = ResultsFolder(tmp_path, "val")
+    folder.check([make("next")], [tmp_path / read])
+    with pytest.raises(UserError, match=r"would (replace|write into) .*dog.*, which is read"):
+        folder.check([make("next")], [tmp_path / read], overwrite=True)
 
 
 def test_a_mask_that_is_read_is_not_replaced_though_eosvos_wrote_it(tmp_path, make):
