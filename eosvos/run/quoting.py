@@ -37,7 +37,10 @@ def check_texts(config: DictConfig) -> None:
     given = config.hydra.overrides
     for parsed in OverridesParser.create().parse_overrides([*given.task, *given.hydra]):
         key, text = str(parsed.key_or_group), str(parsed.input_line).partition("=")[2].strip()
-        stored, value = OmegaConf.select(config, key), parsed.value()
+        stored, value = (
+            OmegaConf.select(config, key, throw_on_resolution_failure=False),
+            parsed.value(),
+        )
         if isinstance(stored, str) and isinstance(value, int | float) and stored != text:
             raise UserError(f"{key}={text} is read as {stored}: write {typed(key, text)}")
         if isinstance(stored, ListConfig) and isinstance(value, list):

@@ -39,7 +39,8 @@ def documented(tmp_path, monkeypatch) -> Path:
 def composed(configs: Path, *overrides: str):
     register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("train", [f"hydra.searchpath=[file://{configs}]", "output=.", *overrides])
+        folders = [f"hydra.searchpath=[file://{configs}]", f"output={configs.parent / 'run'}"]
+        return compose("train", [*folders, *overrides])
 
 
 def test_the_dataset(documented, tmp_path):

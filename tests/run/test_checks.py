@@ -17,7 +17,7 @@ from eosvos.run.messages import JobFailedError, job_errors, user_errors
 def sentence(compose, *overrides, entry="train"):
     """What the user reads."""
     try:
-        prepare(compose(*overrides, entry=entry), training=entry == "train")
+        prepare(compose(*" ".join(overrides).split(), entry=entry), training=entry == "train")
     except UserError as error:
         message = str(error)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
@@ -54,6 +54,22 @@ def sentence(compose, *overrides, entry="train"):
         ("+foo=3", ("there is no key foo",)),
         ("+meta.foo=3", ("there is no key meta.foo",)),
         ("~segmenter", ("segmenter has no value",)),
+        ("~dataset", ("dataset has no value", "davis2016, davis2017")),
+        ("~meta.batch", ("leave ~meta.batch out",)),
+        ("~dataset.train", ("leave ~dataset.train out",)),
+        ("~logger", ("logger=[] is no logger",)),
+        ("logger=null", ("logger=[] is no logger",)),
+        ("segmenter=null", ("name of one of its options",)),
+        ("dataset=null", ("name of one of its options",)),
+        ("+dataset=folder", ("without +", "dataset=OPTION")),
+        ("hydra/launcher=joblib", ("joblib is not installed", "uv pip install hydra-joblib-launcher")),
+        ("hydra/launcher=submitit_slurm", ("hydra-submitit-launcher",)),
+        ("parent.lr=nan", ("parent.lr=nan", "finite")),
+        ("checkpoint=${nope}", ("checkpoint refers to ${nope}",)),
+        (
+            "segmenter.max_size=16 segmenter.min_size=17",
+            ("segmenter.min_size=17 is above segmenter.max_size=16",),
+        ),
         ("dataset=davsi2016", ("dataset has no option davsi2016", "davis2016 or davis2017")),
         ("dataset=2016", ("name of one of its options",)),
         ("segmenter=xyz", ("segmenter has no option xyz", "semantic")),
