@@ -1,0 +1,38 @@
+"""One-shot inference: fine-tuning on the annotated frame, and while the video goes by."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from eosvos.config.setting import Settings
+
+
+class Online(Settings):
+    """Adaptation to the network's own predictions while the video goes by (method, section 7)."""
+
+    #: Frames between two adaptations; null: no online adaptation.
+    every: int | None = Field(None, ge=1)
+    #: Inner steps of each.
+    steps: int = Field(10, ge=1)
+    #: Frames in each: the annotated one, and batch_size - 1 of the last segment whose mask is not empty.
+    batch_size: int = Field(3, ge=1)
+    #: Weights that each starts from: meta-learned, fine-tuned on the first frame, or the current ones.
+    reset: Literal["meta_init", "first_frame", "current"] = "first_frame"
+    #: Which frames of the last segment: oldest (as published) or latest.
+    frames: Literal["oldest", "latest"] = "oldest"
+
+
+class Finetune(Settings):
+    """Fine-tuning on the annotated frame (method, section 7)."""
+
+    #: Inner steps on the annotated frame; 0: none.
+    steps: int = Field(10, ge=0)
+    #: Copies of the annotated frame in a step.
+    batch_size: int = Field(3, ge=1)
+    #: Augment each copy anew: flip, rotation of up to 30 degrees, scale 0.75 to 1.25.
+    augment: bool = True
+    #: Frames whose features are computed at once: more take more memory and less time.
+    feature_batch_size: int = Field(4, ge=1)
+    #: One fixed learning rate for all weights, as after parent training alone; null: the learned ones.
+    fixed_lr: float | None = Field(None, gt=0)
+    online: Online = Online()

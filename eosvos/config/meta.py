@@ -1,0 +1,102 @@
+"""Learning to fine-tune: the inner loop, and the outer loop that trains it."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from eosvos.config.setting import Settings
+
+RADAM = {"_target_": "torch.optim.RAdam", "lr": 1e-5, "weight_decay": 1e-3, "decoupled_weight_decay": True}
+
+
+class InnerLR(Settings):
+    """The learning rates of the inner loop (method, section 4)."""
+
+    #: One learning rate for everything, or one per tensor, per neuron (output channel) or per value (param).
+    level: Literal["single", "tensor", "neuron", "param"] = "neuron"
+    #: Learning rate that training starts from; but for single, each is multiplied by 0.5 to 1.5 at random.
+    init: float = Field(1e-3, gt=0)
+    #: Learn the logarithms of the learning rates, which keeps them positive and makes outer steps relative.
+    log: bool = False
+    #: Upper bound of every learning rate; null: none.
+    max: float | None = Field(None, gt=0)
+    #: Largest norm of a tensor's gradient in an inner step: it keeps fine-tuning from diverging; null: any.
+    max_grad_norm: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _bound(self) -> Self:
+        if self.max is not None and self.init > self.max:
+            raise ValueError(f"init={self.init} is above max={self.max}")
+        return self
+
+
+class Group(Settings):
+    """A group of meta-parameters in the outer optimiser."""
+
+    #: Outer learning rate; 0: frozen.
+    lr: float = Field(1e-5, ge=0)
+    #: Weight decay.
+    weight_decay: float = Field(0.0, ge=0)
+
+
+class Outer(Settings):
+    """The outer optimiser, which learns initial weights and inner learning rates (method, section 6)."""
+
+    #: Any optimiser of torch.optim, by _target_; lr and weight_decay are those of the initial weights.
+    optimizer: Any = Field(default_factory=lambda: dict(RADAM))
+    #: Outer learning rate and weight decay of the inner learning rates (or their logarithms).
+    inner_lr: Group = Group()
+    #: Largest norm of the meta-gradient, of initial weights and inner learning rates apart; null: any.
+    max_grad_norm: float | None = Field(None, gt=0)
+    #: Share of the outer learning rates that a half cosine leaves at the last iteration; null: all, always.
+    min_lr_ratio: float | None = Field(None, ge=0, le=1)
+    #: Backbone and RPN keep their initial weights, though the inner loop adapts them.
+    freeze_encoder: bool = False
+
+
+class Meta(Settings):
+    """Meta-training (method, section 6)."""
+
+    #: Tasks in a meta iteration, over all processes; a multiple of trainer.devices.
+    batch_size: int = Field(4, ge=1)
+    #: Inner steps on a task's support frame.
+    inner_steps: int = Field(5, ge=1)
+    #: Inner gradients are constants, or are differentiated: those of the segmenter's heads, or all of them.
+    order: Literal["first_order", "second_order_heads", "second_order"] = "first_order"
+    #: Whether the backbone and the RPN are adapted and learned.
+    train_encoder: bool = True
+    #: Take the query loss after every inner step, not after the last one alone.
+    multi_step_loss: bool = False
+    #: With multi_step_loss, the weight of the query loss after each inner step; null: equal weights.
+    step_weights: list[Annotated[float, Field(ge=0)]] | None = Field(None, min_length=1)
+    #: Cut the chain of inner steps after every so many; null: never.
+    truncate_every: int | None = Field(None, ge=1)
+    #: Meta iterations in a row without one finite task after which training ends.
+    max_nonfinite_iterations: int = Field(10, ge=1)
+    inner_lr: InnerLR = InnerLR()
+    outer: Outer = Outer()
+
+    @property
+    def query_weights(self) -> list[float]:
+        """The weight of the query loss after each inner step; they add up to 1 unless given."""
+        if self.multi_step_loss:
+            return self.step_weights or [1 / self.inner_steps] * self.inner_steps
+        return [0.0] * (self.inner_steps - 1) + [1.0]
+
+    @model_validator(mode="after")
+    def _steps(self) -> Self:
+        given, weights = self.step_weights, self.query_weights
+        if given is not None and not self.multi_step_loss:
+            raise ValueError("step_weights only has a meaning with multi_step_loss=true")
+        if given is not None and len(given) != self.inner_steps:
+            raise ValueError(
+                f"step_weights has {len(given)} numbers, but inner_steps={self.inner_steps} needs as many"
+            )
+        if not sum(weights):
+            raise ValueError(f"step_weights={weights}: one of them must be above 0")
+        if self.truncate_every and not sum(weights[: self.truncate_every]):
+            raise ValueError(
+                f"truncate_every={self.truncate_every} cuts the initial weights off from every query loss: "
+                f"take one in the first {self.truncate_every} steps, with multi_step_loss=true"
+            )
+        return self

@@ -1,0 +1,140 @@
+"""Networks: backbones, and the segmenters on them."""
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from eosvos.config.setting import Settings
+
+Norm = Literal["group32", "group_auto", "frozen_batch"]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Resized(Settings):
+    """A network that resizes images to a shorter side of min_size, but a longer one of max_size at most."""
+
+    min_size: int | None
+    max_size: int | None
+
+    @model_validator(mode="after")
+    def _sizes(self) -> Self:
+        if self.min_size is not None and self.max_size is not None and self.min_size > self.max_size:
+            raise ValueError(f"min_size={self.min_size} is above max_size={self.max_size}")
+        return self
+
+
+class TorchvisionResNet(Settings):
+    """A ResNet of torchvision with a feature pyramid."""
+
+    target: ClassVar[str] = "eosvos.models.backbones.torchvision_resnet"
+    #: The ResNet.
+    name: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = "resnet50"
+    #: imagenet, none, or the path of a state dict; not read where segmenter.weights brings all of them.
+    weights: str = "imagenet"
+    #: What replaces the batch norms: group32, group_auto (as many groups as channels allow), frozen_batch.
+    norm: Norm = "group32"
+    #: Channels of each pyramid level.
+    fpn_channels: int = Field(256, ge=1)
+    #: So many of its four stages, from the first, are neither adapted nor learned.
+    frozen_stages: int = Field(0, ge=0, le=4)
+
+
+class TimmBackbone(Settings):
+    """Any network of timm that gives feature maps, with a feature pyramid."""
+
+    target: ClassVar[str] = "eosvos.models.backbones.timm_backbone"
+    #: Its name in timm.
+    name: str
+    #: imagenet, none, or the path of a state dict; not read where segmenter.weights brings all of them.
+    weights: str = "imagenet"
+    #: The same; small pretrained networks lose least with frozen_batch.
+    norm: Norm = "frozen_batch"
+    #: Channels of each pyramid level.
+    fpn_channels: int = Field(64, ge=1)
+    #: Which of its feature maps make the pyramid, finest first; null: all of stride 4 or more.
+    out_indices: list[Annotated[int, Field(ge=0)]] | None = Field(None, min_length=1)
+    #: So many of these maps, finest first, and all that they are computed from, stay as they are.
+    frozen_stages: int = Field(0, ge=0, le=5)
+
+
+class TinyBackbone(Settings):
+    """A few convolutions from random weights, for synthetic videos on a CPU."""
+
+    target: ClassVar[str] = "eosvos.models.backbones.tiny_backbone"
+    #: Channels of the first stage; each of the next has twice as many.
+    width: int = Field(24, ge=4)
+    #: Channels of each pyramid level.
+    fpn_channels: int = Field(32, ge=4)
+    #: Pyramid levels, of strides 4, 8, 16 and so on.
+    levels: int = Field(3, ge=1, le=5)
+
+
+class MaskRCNN(Resized):
+    """Mask R-CNN as published; boxes go from frame to frame (method, sections 1 to 3)."""
+
+    target: ClassVar[str] = "eosvos.models.mask_rcnn.MaskRCNN"
+    #: Weights of the whole network: coco (with ResNet-50 or 101), none, or the path of a state dict.
+    weights: str = "coco"
+    #: Whose box losses, anchor strides and resizing: the published system's torchvision, or today's.
+    variant: Literal["published", "torchvision"] = "published"
+    #: Shorter side to which images are resized, pixels; null: as they are.
+    min_size: int | None = Field(800, ge=16)
+    #: Most that the longer side may have then, pixels.
+    max_size: int = Field(1333, ge=16)
+    #: Sides of the anchors on each pyramid level, finest first, pixels of the resized image; one or more.
+    anchor_sizes: list[Positive | list[Positive]] = Field([32, 64, 128, 256, 512], min_length=1)
+    #: Heights of the anchors over their widths.
+    anchor_ratios: list[Positive] = Field([0.5, 1.0, 2.0], min_length=1)
+    #: Proposals that the RPN keeps in an image while adapting.
+    rpn_proposals_train: int = Field(2000, ge=1)
+    #: Proposals that the RPN keeps in an image while segmenting.
+    rpn_proposals_test: int = Field(1000, ge=1)
+    #: Anchors in the loss of an image.
+    rpn_samples: int = Field(256, ge=2)
+    #: Proposals in the loss of an image.
+    roi_samples: int = Field(512, ge=2)
+    #: Side of the grid that a region is pooled to for its box.
+    box_roi: int = Field(7, ge=1)
+    #: Values in the box head.
+    box_features: int = Field(1024, ge=1)
+    #: Side of the grid that a region is pooled to for its mask, which has twice that.
+    mask_roi: int = Field(28, ge=1)
+    #: Points a side at which each cell of these grids reads the features.
+    sampling_ratio: int = Field(2, ge=1)
+    #: Channels of the mask head.
+    mask_channels: int = Field(256, ge=1)
+    #: Layers of the mask head.
+    mask_layers: int = Field(4, ge=1)
+    #: Loss of the mask.
+    mask_loss: Literal["lovasz", "bce"] = "lovasz"
+    #: Proposals around the previous frame's box: extend the RPN's by as many, replace them, or none.
+    proposals: Literal["extend", "replace", "none"] = "extend"
+    #: Proposals beside a previous frame's box, the RPN's included.
+    prior_proposals: int = Field(1000, ge=1)
+    #: The detection that is followed: of the best score, or score + 0.5 * IoU with the previous box.
+    select: Literal["score", "score_iou"] = "score"
+    #: Least score of a detection.
+    score_threshold: float = Field(0.5, ge=0, le=1)
+    #: IoU above which the lesser of two detections goes.
+    nms_threshold: float = Field(0.5, ge=0, le=1)
+    #: Jittered copies of the true box among the proposals while adapting.
+    train_jitter: int = Field(0, ge=0)
+    #: Norms between the layers of the heads, without which a few steps from random weights diverge.
+    head_norm: bool = False
+
+
+class LightDeepLab(Resized):
+    """Encoder, atrous spatial pyramid pooling (ASPP), decoder: a mask without boxes (method, section 1)."""
+
+    target: ClassVar[str] = "eosvos.models.light_deeplab.LightDeepLab"
+    #: Loss of the mask.
+    loss: Literal["dice_bce", "dice", "bce", "class_balanced"] = "dice_bce"
+    #: Channels of the ASPP and of the decoder.
+    channels: int = Field(64, ge=1)
+    #: Dilations of the ASPP, in cells of the coarsest feature map.
+    dilations: list[Count] = Field([1, 2, 4], min_length=1)
+    #: Shorter side to which images are resized, pixels; null: as they are.
+    min_size: int | None = Field(None, ge=16)
+    #: Most that the longer side may have then, pixels; null: any.
+    max_size: int | None = Field(None, ge=16)

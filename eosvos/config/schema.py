@@ -1,0 +1,56 @@
+"""What Hydra composes from: the declarations' defaults, as plain values."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from pydantic_core import PydanticUndefined
+
+from eosvos.config import data, models
+from eosvos.config.setting import Settings
+from eosvos.config.training import Config
+
+SOURCES: Mapping[str, type[Settings]] = {
+    "synthetic": data.Synthetic,
+    "davis": data.Davis,
+    "youtube_vos": data.YouTubeVOS,
+    "folder": data.Folder,
+}
+NETWORKS: Mapping[str, type[Settings]] = {
+    "torchvision_resnet": models.TorchvisionResNet,
+    "timm_backbone": models.TimmBackbone,
+    "tiny_backbone": models.TinyBackbone,
+    "mask_rcnn": models.MaskRCNN,
+    "light_deeplab": models.LightDeepLab,
+}
+DECLARED = {declared.target: declared for declared in [*SOURCES.values(), *NETWORKS.values()]}
+
+
+def defaults(declared: type[Settings]) -> dict[str, Any]:
+    """The default of every setting, ??? for one that has none."""
+    values = {name: _default(field) for name, field in declared.model_fields.items()}
+    return {"_target_": declared.target, **values} if declared.target else values
+
+
+def _default(field: Any) -> Any:
+    value = field.get_default(call_default_factory=True)
+    if value is PydanticUndefined:
+        return "???"
+    return value.model_dump() if isinstance(value, Settings) else value
+
+
+def dataset_defaults(source: type[Settings]) -> dict[str, Any]:
+    """A data set: how tasks are drawn, what its videos have in common, and the parts of their own."""
+    common = defaults(source)
+    part = {name: f"${{dataset.{name}}}" for name in common}
+    return {**common, **defaults(data.Tasks), **{split: dict(part) for split in ("train", "val", "test")}}
+
+
+def register() -> None:
+    """Make the declarations known to Hydra as schema/NAME."""
+    store = ConfigStore.instance()
+    store.store(group="schema", name="config", node=defaults(Config), package="_global_")
+    for name, source in SOURCES.items():
+        store.store(group="schema", name=name, node=dataset_defaults(source))
+    for name, network in NETWORKS.items():
+        store.store(group="schema", name=name, node=defaults(network))
