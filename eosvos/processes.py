@@ -29,7 +29,7 @@ def cores() -> int:
     return found if limit == "max" else max(1, min(found, int(limit) // int(period)))
 
 
-def is_main() -> bool:
+def is_rank_zero() -> bool:
     """Whether this is the process that the user started, or the first that a launcher did.
 
     It is known before processes are connected: torchrun, Lightning and srun leave it in the environment.
@@ -38,17 +38,17 @@ def is_main() -> bool:
     return next(filter(None, numbers), "0") == "0"
 
 
-def end_all(reason: str, number: int | None = None) -> NoReturn:
+def abort_all_ranks(reason: str, number: int | None = None) -> NoReturn:
     """End this process for a reason that all of them know: the main one raises UserError, the others exit.
 
     number: of the signal that is the reason, if it is one; then it is Interrupted that the main one raises.
     """
-    if is_main():
+    if is_rank_zero():
         raise UserError(reason) if number is None else Interrupted(number, reason)
     sys.exit()
 
 
-def end_with_main(others: Callable[[], list[Popen[Any]]]) -> None:
+def kill_with_rank_zero(others: Callable[[], list[Popen[Any]]]) -> None:
     """End the processes that this one has started when it ends, for whatever reason: they would wait for it.
 
     others: is asked when this process exits; the list is emptied.
@@ -65,7 +65,7 @@ def end_with_main(others: Callable[[], list[Popen[Any]]]) -> None:
     atexit.register(end)
 
 
-def place() -> tuple[int, int]:
+def rank_and_world_size() -> tuple[int, int]:
     """Rank of this process and number of processes that are connected; (0, 1) while none are."""
     import torch.distributed as dist
 
@@ -79,7 +79,7 @@ def all_reduce_sum(values: list[Tensor]) -> list[Tensor]:
     """
     import torch
 
-    if place()[1] == 1:
+    if rank_and_world_size()[1] == 1:
         return values
     flat = torch.cat([value.reshape(-1) for value in values])
     torch.distributed.all_reduce(flat)
@@ -87,11 +87,11 @@ def all_reduce_sum(values: list[Tensor]) -> list[Tensor]:
     return [piece.view_as(value) for piece, value in zip(pieces, values, strict=True)]
 
 
-def gathered(value: T) -> list[T]:
+def all_gather(value: T) -> list[T]:
     """The values of all processes, by rank, in every process."""
     import torch.distributed as dist
 
-    _, world = place()
+    _, world = rank_and_world_size()
     if world == 1:
         return [value]
     values: list[T] = [value] * world
@@ -99,23 +99,23 @@ def gathered(value: T) -> list[T]:
     return values
 
 
-def take_turns(items: Sequence[T], work: Callable[[T], R]) -> list[R]:
+def map_across_ranks(items: Sequence[T], work: Callable[[T], R]) -> list[R]:
     """What `work` makes of each item, in order, in every process; each item is worked on by one of them.
 
     A UserError in one of them ends all.
     """
-    rank, world = place()
+    rank, world = rank_and_world_size()
     made, reason = [], ""
     try:
         made = [work(item) for item in items[rank::world]]
     except UserError as error:
         reason = str(error)
-    shares, reasons = zip(*gathered((made, reason)), strict=True)
+    shares, reasons = zip(*all_gather((made, reason)), strict=True)
     if any(reasons):
-        end_all(next(filter(None, reasons)))
+        abort_all_ranks(next(filter(None, reasons)))
     return [shares[i % world][i // world] for i in range(len(items))]
 
 
-def from_main(make: Callable[[], R]) -> R:
+def broadcast_from_rank_zero(make: Callable[[], R]) -> R:
     """What the main process makes, in every process; a UserError in it ends all."""
-    return take_turns([None], lambda _: make())[0]
+    return map_across_ranks([None], lambda _: make())[0]

@@ -9,7 +9,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from eosvos.errors import UserError
-from eosvos.processes import all_reduce_sum, cores, from_main, gathered, is_main, place, take_turns
+from eosvos.processes import all_reduce_sum, cores, broadcast_from_rank_zero, all_gather, is_rank_zero, rank_and_world_size, map_across_ranks
 
 
 def connected(rank, port, work, folder):
@@ -35,7 +35,7 @@ def two_processes(tmp_path):
 
 
 def sums(folder):
-    rank, _ = place()
+    rank, _ = rank_and_world_size()
     return all_reduce_sum([torch.full((2, 3), rank + 1.0), torch.tensor(10.0 * rank)])
 
 
@@ -47,8 +47,8 @@ def test_sums_are_those_of_all_processes(two_processes):
 
 def turns(folder):
     done = []
-    squares = take_turns(range(5), lambda n: (done.append(n), n * n)[1])
-    return squares, done, gathered(place()[0]), take_turns([], lambda n: n)
+    squares = map_across_ranks(range(5), lambda n: (done.append(n), n * n)[1])
+    return squares, done, all_gather(rank_and_world_size()[0]), map_across_ranks([], lambda n: n)
 
 
 def test_each_item_is_worked_on_once_and_all_know_the_outcome(two_processes):
@@ -61,10 +61,10 @@ def test_each_item_is_worked_on_once_and_all_know_the_outcome(two_processes):
 
 def counted_by_main(folder):
     def count():
-        (folder / f"made by {place()[0]}").touch()
+        (folder / f"made by {rank_and_world_size()[0]}").touch()
         return 7
 
-    return from_main(count), sorted(path.name for path in folder.glob("made*"))
+    return broadcast_from_rank_zero(count), sorted(path.name for path in folder.glob("made*"))
 
 
 def test_what_the_main_process_makes_all_have(two_processes):
@@ -77,7 +77,7 @@ def failing(folder):
             raise UserError("frame 1 is broken")
 
     try:
-        take_turns(range(2), work)
+        map_across_ranks(range(2), work)
     except UserError as error:
         return f"says: {error}"
     except SystemExit as ended:
@@ -90,11 +90,11 @@ def test_bad_input_in_one_process_ends_all_and_the_main_one_says_it(two_processe
 
 def test_one_process_needs_no_connection():
     values = [torch.ones(2)]
-    assert place() == (0, 1)
-    assert is_main()
+    assert rank_and_world_size() == (0, 1)
+    assert is_rank_zero()
     assert all_reduce_sum(values) is values
-    assert gathered("alone") == ["alone"]
-    assert take_turns([3, 4], str) == ["3", "4"]
+    assert all_gather("alone") == ["alone"]
+    assert map_across_ranks([3, 4], str) == ["3", "4"]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_launchers_say_which_process_is_the_main_one(monkeypatch, left, main):
         monkeypatch.delenv(name, raising=False)
     for name, value in left.items():
         monkeypatch.setenv(name, value)
-    assert is_main() == main
+    assert is_rank_zero() == main
 
 
 def test_cores_are_those_that_this_process_may_use(monkeypatch, tmp_path):

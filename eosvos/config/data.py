@@ -2,9 +2,9 @@
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from eosvos.config.setting import Settings
+from eosvos.config.setting import Location, Settings
 
 
 class Augmentation(Settings):
@@ -76,9 +76,9 @@ class Davis(Files):
 
     target: ClassVar[str] = "eosvos.data.davis.davis_sequences"
     #: The folder that holds JPEGImages, Annotations and ImageSets.
-    root: str
+    root: Location
     #: 2016 has one object a video, 2017 several.
-    year: Literal["2016", "2017"] = "2017"
+    year: Annotated[Literal["2016", "2017"], BeforeValidator(str)] = "2017"
     #: The folder of that name in JPEGImages and Annotations: 480p, 1080p or Full-Resolution.
     resolution: str = "480p"
     #: A list in ImageSets, such as train, val or test-dev; null: all videos in the folder.
@@ -90,7 +90,7 @@ class YouTubeVOS(Files):
 
     target: ClassVar[str] = "eosvos.data.youtube_vos.youtube_vos_sequences"
     #: The folder that holds train and valid.
-    root: str
+    root: Location
     #: The folder below root: train, valid, test or valid_all_frames.
     split: str = "train"
     #: Of split train: the videos that are held_out, balanced over categories, or fit, the others; null: all.
@@ -105,8 +105,8 @@ class Folder(Files):
 
     target: ClassVar[str] = "eosvos.data.folder.folder_sequences"
     #: A folder of frames, or of one such folder for each video.
-    images: str
+    images: Location
     #: A folder of PNG masks named as their frames (or of such folders), or one PNG, of the first frame.
-    masks: str
+    masks: Location
     #: Names of the frames whose masks are used; null: all that have one.
     annotated: list[str] | None = Field(None, min_length=1)

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from eosvos.config.setting import Settings
+from eosvos.config.setting import Location, Settings
 
 Norm = Literal["group32", "group_auto", "frozen_batch"]
 Count = Annotated[int, Field(ge=1)]
@@ -31,7 +31,7 @@ class TorchvisionResNet(Settings):
     #: The ResNet.
     name: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = "resnet50"
     #: imagenet, none, or the path of a state dict; not read where segmenter.weights brings all of them.
-    weights: str = "imagenet"
+    weights: Location = "imagenet"
     #: What replaces the batch norms: group32, group_auto (as many groups as channels allow), frozen_batch.
     norm: Norm = "group32"
     #: Channels of each pyramid level.
@@ -47,7 +47,7 @@ class TimmBackbone(Settings):
     #: Its name in timm.
     name: str
     #: imagenet, none, or the path of a state dict; not read where segmenter.weights brings all of them.
-    weights: str = "imagenet"
+    weights: Location = "imagenet"
     #: The same; small pretrained networks lose least with frozen_batch.
     norm: Norm = "frozen_batch"
     #: Channels of each pyramid level.
@@ -75,7 +75,7 @@ class MaskRCNN(Resized):
 
     target: ClassVar[str] = "eosvos.models.mask_rcnn.MaskRCNN"
     #: Weights of the whole network: coco (with ResNet-50 or 101), none, or the path of a state dict.
-    weights: str = "coco"
+    weights: Location = "coco"
     #: Whose box losses, anchor strides and resizing: the published system's torchvision, or today's.
     variant: Literal["published", "torchvision"] = "published"
     #: Shorter side to which images are resized, pixels; null: as they are.

@@ -1,12 +1,15 @@
-"""What Hydra composes from: the declarations' defaults, as plain values."""
+"""What Hydra composes from: the defaults of the declarations, as plain values."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 from pydantic_core import PydanticUndefined
 
 from eosvos.config import data, models
+from eosvos.config.command_line import devices_for
+from eosvos.config.help import options_table
 from eosvos.config.setting import Settings
 from eosvos.config.training import Config
 
@@ -24,10 +27,11 @@ NETWORKS: Mapping[str, type[Settings]] = {
     "light_deeplab": models.LightDeepLab,
 }
 DECLARED = {declared.target: declared for declared in [*SOURCES.values(), *NETWORKS.values()]}
+"""Declarations of what is built by a `_target_`; others take their keys as keyword arguments."""
 
 
 def defaults(declared: type[Settings]) -> dict[str, Any]:
-    """The default of every setting, ??? for one that has none."""
+    """The default of every setting: ??? for one without, nothing for what a config group chooses."""
     values = {name: _default(field) for name, field in declared.model_fields.items()}
     return {"_target_": declared.target, **values} if declared.target else values
 
@@ -36,7 +40,9 @@ def _default(field: Any) -> Any:
     value = field.get_default(call_default_factory=True)
     if value is PydanticUndefined:
         return "???"
-    return value.model_dump() if isinstance(value, Settings) else value
+    if isinstance(value, Settings):
+        return defaults(type(value))
+    return {} if isinstance(value, dict) else value
 
 
 def dataset_defaults(source: type[Settings]) -> dict[str, Any]:
@@ -47,10 +53,13 @@ def dataset_defaults(source: type[Settings]) -> dict[str, Any]:
 
 
 def register() -> None:
-    """Make the declarations known to Hydra as schema/NAME."""
+    """Make the declarations known to Hydra as schema/NAME, and the functions that config files call."""
     store = ConfigStore.instance()
     store.store(group="schema", name="config", node=defaults(Config), package="_global_")
+    store.store(group="schema", name="tasks", node=defaults(data.Tasks))
     for name, source in SOURCES.items():
         store.store(group="schema", name=name, node=dataset_defaults(source))
     for name, network in NETWORKS.items():
         store.store(group="schema", name=name, node=defaults(network))
+    OmegaConf.register_new_resolver("options", options_table, replace=True)
+    OmegaConf.register_new_resolver("devices_for", devices_for, replace=True)

@@ -2,13 +2,30 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
+from eosvos.config.data import Tasks
 from eosvos.config.inference import Finetune
 from eosvos.config.meta import Meta
-from eosvos.config.setting import Settings
+from eosvos.config.setting import Location, Settings
 
 ADAMW = {"_target_": "torch.optim.AdamW", "lr": 1e-4, "weight_decay": 1e-4}
+
+
+class Dataset(Tasks):
+    """A data set: how tasks are drawn, and three lists of videos, each by the _target_ that makes it.
+
+    Further keys are what the three have in common; each of them refers to it.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    #: The videos to train on.
+    train: dict[str, Any]
+    #: The videos to choose the best checkpoint by.
+    val: dict[str, Any]
+    #: The videos to evaluate on.
+    test: dict[str, Any]
 
 
 class Parent(Settings):
@@ -68,13 +85,13 @@ class Config(Settings):
     #: CPU threads of each process; null: the machine's cores shared among the processes.
     threads: int | None = Field(1, ge=1)
     #: A checkpoint to start from, which brings network and inner learning rates; null: a new network.
-    checkpoint: str | None = None
+    checkpoint: Location | None = None
     #: Go on with the interrupted run that wrote the checkpoint, exactly where it was.
     resume: bool = False
     #: The folder that this run writes into; to choose it, set hydra.run.dir.
-    output: str
+    output: Location
     #: The folder for masks and tables; null: OUTPUT/results.
-    results: str | None = None
+    results: Location | None = None
     #: Replace what an earlier run of eosvos wrote into the folders of this one.
     overwrite: bool = False
     #: Packages beside eosvos whose networks a checkpoint may ask for.
@@ -87,9 +104,10 @@ class Config(Settings):
     meta: Meta = Meta()
     finetune: Finetune = Finetune()
     final_eval: FinalEval = FinalEval()
-    dataset: Any
-    segmenter: Any
-    backbone: Any
+    dataset: Dataset
+    #: Networks, each by its _target_.
+    segmenter: dict[str, Any]
+    backbone: dict[str, Any]
     trainer: Trainer = Trainer()
     #: Loggers and callbacks of Lightning, each by _target_.
     logger: dict[str, Any] = Field(default_factory=dict)

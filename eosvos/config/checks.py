@@ -1,0 +1,166 @@
+"""From what Hydra has composed to a checked configuration; takes no torch."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from eosvos.config.command_line import given, run_mode
+from eosvos.config.help import options
+from eosvos.config.quoting import typed_text
+from eosvos.config.renamed import RENAMED
+from eosvos.config.schema import DECLARED
+from eosvos.config.setting import Settings
+from eosvos.config.training import Config
+from eosvos.errors import UserError, suggest
+
+S = TypeVar("S", bound=Settings)
+
+MASK_RCNN = "eosvos.models.mask_rcnn.MaskRCNN"
+COCO_BACKBONES = ("resnet50", "resnet101")
+# Instead of pydantic's words.
+_WANTED = {
+    "model_type": "is a group of keys, not a value: set the keys in it",
+    "dict_type": "is a group of keys, not a value: set the keys in it",
+    "bool_type": "must be true or false",
+    "missing": "is needed: give it a value",
+}
+
+
+def check(cfg: DictConfig) -> Config:
+    """The checked configuration; raises UserError for the first setting that cannot be as it is."""
+    for key in sorted(OmegaConf.missing_keys(cfg), key=lambda key: key.count(".")):
+        choices = options(key)
+        mend = f"write {key}=OPTION, one of {', '.join(choices)}" if choices else f"give it, {key}=VALUE"
+        raise UserError(f"{key} has no value: {mend}")
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    config = validated(Config, plain)
+    parts = {part: component(plain["dataset"][part], f"dataset.{part}") for part in ("train", "val", "test")}
+    networks = {part: component(plain[part], part) for part in ("segmenter", "backbone")}
+    config = config.model_copy(update={"dataset": config.dataset.model_copy(update=parts), **networks})
+    for problem in _combinations(config):
+        raise UserError(problem)
+    return config
+
+
+def component(values: Any, path: str) -> dict[str, Any]:
+    """The settings of something that a `_target_` makes, checked if it is declared in eosvos.config."""
+    if not isinstance(values, Mapping) or not isinstance(values.get("_target_"), str):
+        raise UserError(f"{path} has no _target_, which says what is built: choose one of its options")
+    declared = DECLARED.get(values["_target_"])
+    if declared is None:
+        return dict(values)
+    settings = {key: value for key, value in values.items() if key != "_target_"}
+    return {"_target_": values["_target_"], **validated(declared, settings, path).model_dump()}
+
+
+def validated(declared: type[S], values: Mapping[str, Any], path: str = "") -> S:
+    """The declared settings with these values; raises UserError that names the key below `path`."""
+    for key in _absent(declared, values, path and f"{path}."):
+        raise UserError(f"{key} is needed: leave ~{key} out")
+    try:
+        return declared(**values)
+    except ValidationError as error:
+        raise UserError(_sentence(declared, values, error.errors()[0], path)) from None
+
+
+def _absent(declared: type[Settings], values: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    """The keys that are declared, but not there."""
+    for name, field in declared.model_fields.items():
+        if name not in values:
+            yield prefix + name
+        elif isinstance(values[name], Mapping) and isinstance(field.get_default(), Settings):
+            yield from _absent(type(field.get_default()), values[name], f"{prefix}{name}.")
+
+
+def _sentence(declared: type[Settings], values: Any, error: ErrorDetails, path: str) -> str:
+    """What pydantic has found, in the words of the command line."""
+    names: list[str] = []
+    for name in error["loc"]:
+        if not isinstance(name, str) or not isinstance(values, Mapping) or name not in values:
+            break
+        names, values, known = [*names, name], values[name], list(values)
+    key = ".".join(filter(None, [path, *names]))
+    message = error["msg"].removeprefix("Value error, ").replace(" after validation", "")
+    if error["type"] == "extra_forbidden":
+        known = [name for name in known if name != names[-1]]
+        return unknown_key(key, known)
+    if error["type"] == "value_error":
+        return f"{key}: {message}" if key else message
+    if error["type"] == "string_type":
+        return f"{key} is no text: write {typed_text(key, given(key) or str(values))}"
+    value = "null" if values is None else values
+    wrong = "" if error["input"] == values else f": {error['input']}"
+    for beginning in ("Input should", "List should", "String should"):
+        message = message.replace(beginning, "must")
+    return f"{key}={value}{wrong} {_WANTED.get(error['type'], message)}"
+
+
+def unknown_key(key: str, known: list[str]) -> str:
+    """Say what a key that is not there may have been meant for; known: the names beside it."""
+    if key in RENAMED:
+        return f"{key} is renamed to {RENAMED[key]}"
+    path, dot, name = key.rpartition(".")
+    return f"there is no key {key}: {suggest(name, known, path + dot)}"
+
+
+def _combinations(config: Config) -> Iterator[str]:
+    """Values that are right by themselves, but not together or not on this machine."""
+    yield from _checkpoint(config)
+    yield from _processes(config)
+    yield from _networks(config)
+
+
+def _checkpoint(config: Config) -> Iterator[str]:
+    path = config.checkpoint
+    if config.resume and path is None:
+        yield "resume=true needs checkpoint=FILE, the last checkpoint of the interrupted run"
+    if path is not None and not Path(path).exists():
+        there = sorted(map(str, Path(path).parent.glob("*.ckpt")))
+        yield f"checkpoint={path}: there is no such file" + (f"; there is {', '.join(there)}" if there else "")
+
+
+def _processes(config: Config) -> Iterator[str]:
+    devices = config.trainer.devices
+    batches = {"meta.batch_size": config.meta.batch_size}
+    if config.parent.steps:
+        batches["parent.batch_size"] = config.parent.batch_size
+    for key, size in batches.items():
+        if size % devices:
+            yield (
+                f"{key}={size} cannot be shared evenly among trainer.devices={devices} processes: set {key} "
+                f"to a multiple of {devices}"
+            )
+    if devices > 1 and run_mode() == RunMode.MULTIRUN:
+        yield (
+            f"-m cannot be combined with trainer.devices={devices}: the other processes re-run the command "
+            "line and would start the sweep again; start one run a setting, or set trainer.devices=1"
+        )
+
+
+def _networks(config: Config) -> Iterator[str]:
+    segmenter, backbone = config.segmenter, config.backbone
+    is_detector, name = segmenter["_target_"] == MASK_RCNN, backbone.get("name")
+    if is_detector and config.meta.order == "second_order":
+        yield (
+            "meta.order=second_order is impossible for Mask R-CNN, for RoIAlign has no second derivative: use "
+            "meta.order=second_order_heads or segmenter=light_deeplab"
+        )
+    if is_detector and segmenter["weights"] == "coco" and name not in COCO_BACKBONES:
+        yield (
+            f"segmenter.weights=coco: there are none for {name or 'this backbone'}, only for "
+            f"{' and '.join(COCO_BACKBONES)}; set segmenter.weights=none"
+        )
+    if backbone.get("weights") == "coco":
+        yield "backbone.weights=coco: these are the weights of a whole Mask R-CNN; set segmenter.weights=coco"
+    for part, node, known in (
+        ("segmenter", segmenter, ("coco", "none")),
+        ("backbone", backbone, ("coco", "imagenet", "none")),
+    ):
+        weights = node.get("weights", "none")
+        if weights not in known and not Path(weights).is_file():
+            yield f"{part}.weights={weights} is none of {', '.join(known)}, and there is no such file"

@@ -1,0 +1,82 @@
+"""The folders that a run writes into: places of its own. Nothing is made or written here."""
+
+import json
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
+from eosvos.config.command_line import overridden, run_mode
+from eosvos.config.training import Config
+from eosvos.data.sequence import VideoSequence
+from eosvos.errors import UserError
+from eosvos.evaluation.record import RECORD
+from eosvos.evaluation.results import ResultsFolder
+from eosvos.processes import is_rank_zero
+from eosvos.writing import check_apart, check_writable
+
+
+def folder_key() -> str:
+    """The setting that chooses a run's folder."""
+    if run_mode() is None or "output" in overridden():
+        return "output"
+    return "hydra.sweep.dir" if run_mode() == RunMode.MULTIRUN else "hydra.run.dir"
+
+
+def check_folders(config: Config, training: bool) -> None:
+    """Raise UserError unless a run can write into its folders without harm to what is there.
+
+    Only its main process asks: the others come when it has begun to write.
+    """
+    if not is_rank_zero():
+        return
+    key, folder = folder_key(), Path(config.output)
+    check_place(folder, key)
+    if HydraConfig.initialized():
+        # Where `output` is set, Hydra writes its log into a folder of its own.
+        check_place(Path(HydraConfig.get().runtime.output_dir), "hydra.run.dir")
+    taken = any((folder / name).exists() for name in RECORD)
+    if taken and not config.overwrite and not _goes_on(config, folder, training):
+        raise UserError(
+            f"{folder} holds another run: choose another folder, {key}=DIR, or set overwrite=true to write "
+            "over it" + (", or resume it from a checkpoint in it, with resume=true" if training else "")
+        )
+    if config.results is not None:
+        check_writable(Path(config.results), "results")
+
+
+def check_place(folder: Path, key: str) -> None:
+    """Raise UserError for a folder that cannot be written to, or is the working directory or above it."""
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise UserError(f"{key} would spill the run's files into {folder.resolve()}: name a folder for them")
+    check_writable(folder, key)
+
+
+def results_at(config: Config) -> ResultsFolder:
+    """The folder for masks and tables of the test videos; nothing is done there yet.
+
+    The tables are called after the split, or `all`.
+    """
+    split = config.dataset.test.get("split") or "all"
+    return ResultsFolder(config.results or Path(config.output) / "results", split.replace("/", "-"))
+
+
+def check_unread(config: Config, test: list[VideoSequence], read: Collection[Path]) -> None:
+    """Raise UserError if the run, or masks of the test videos, would take the place of files of others.
+
+    read: folders and files that videos are read from.
+    """
+    check_apart([Path(config.output)], read, folder_key())
+    results_at(config).check(test, read, config.overwrite)
+
+
+def _goes_on(config: Config, folder: Path, training: bool) -> bool:
+    """Whether the run goes on with what the folder holds: it is resumed, or the same evaluation again."""
+    if training:
+        return bool(config.resume) and Path(config.checkpoint).resolve().is_relative_to(folder.resolve())
+    try:
+        return bool(json.loads((folder / "run.json").read_text())["command"] == sys.argv)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

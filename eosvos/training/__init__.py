@@ -1,0 +1,1 @@
+"""Training: stages, callbacks, checkpoints, and the evaluation at the end."""

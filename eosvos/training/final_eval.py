@@ -1,0 +1,92 @@
+"""The evaluation at the end of training: what meta-learned weights and inner learning rates are worth."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from eosvos.config.inference import Finetune
+from eosvos.data.sequence import VideoSequence
+from eosvos.evaluation.results import ResultsFolder
+from eosvos.evaluation.scoring import fill_folder, score_row
+from eosvos.evaluation.tables import Row
+from eosvos.inference.predictor import Predictor
+from eosvos.meta.learner import MetaLearner
+
+
+@dataclass(frozen=True)
+class FinalEvaluation:
+    """Test videos, videos to select the fixed learning rate on, and how learners are fine-tuned to both.
+
+    lr_grid: fixed learning rates, ascending; the grid is extended where the best lies at its edge. folder:
+    takes the masks of the meta-learned row, and so many `visualisations`. initialisation: what the row of the
+    weights that meta-training started from is called.
+    """
+
+    test: Sequence[VideoSequence]
+    selection: Sequence[VideoSequence]
+    finetune: Finetune
+    lr_grid: Sequence[float]
+    seed: int
+    folder: ResultsFolder | None = None
+    visualisations: int = 0
+    initialisation: str = "initialisation"
+
+    def rows(self, initial: MetaLearner | None, learned: MetaLearner | None) -> list[Row]:
+        """The rows of the table.
+
+        initial: as meta-training found it (None: not known any more); learned: as meta-training left it
+        (None: there was none). Without videos to select on there are no rows with fixed learning rates.
+        """
+        rows = []
+        if initial is not None and learned is None and not self.selection:
+            rows.append(self.with_inner_lr(f"{self.initialisation}, initial learning rates", initial))
+        if initial is not None and self.selection:
+            longer = self.finetune.model_copy(update={"steps": 10 * self.finetune.steps})
+            rows.append(self.with_fixed_lr(self.initialisation, initial, self.finetune))
+            rows.append(self.with_fixed_lr(f"{self.initialisation}, {longer.steps} steps", initial, longer))
+        if learned is not None:
+            rows.append(self.with_inner_lr("meta-learned", learned))
+        if learned is not None and self.selection:
+            rows.append(self.with_fixed_lr("meta-learned", learned, self.finetune))
+        return rows
+
+    def with_inner_lr(self, name: str, learner: MetaLearner) -> Row:
+        """A row with the learner's own learning rates; with masks in the folder, if there is one."""
+        finetune = self.finetune.model_copy(update={"fixed_lr": None})
+        if self.folder is None:
+            return score_row(name, learner, finetune, self.test, self.seed)
+        predictor = Predictor(learner, finetune, seed=self.seed)
+        return Row(name, tuple(fill_folder(self.folder, predictor, self.test, self.visualisations)))
+
+    def with_fixed_lr(self, name: str, learner: MetaLearner, finetune: Finetune) -> Row:
+        """A row with the fixed learning rate that is best on the selection videos, which the name tells."""
+
+        def with_lr(lr: float) -> Finetune:
+            return finetune.model_copy(update={"fixed_lr": lr})
+
+        def quality(lr: float) -> float:
+            row = score_row("", learner, with_lr(lr), self.selection, self.seed)
+            return row.figures()["J&F"] or 0.0
+
+        lr, inside = best_inside(self.lr_grid, quality)
+        edge = "" if inside else " (at the edge of the grid)"
+        name = f"{name}, fixed learning rate {lr:.2g}{edge}"
+        return score_row(name, learner, with_lr(lr), self.test, self.seed)
+
+
+def best_inside(
+    grid: Sequence[float], quality: Callable[[float], float], extensions: int = 3
+) -> tuple[float, bool]:
+    """The value of a grid of the best quality, and whether it lies inside the grid.
+
+    grid: two values or more, ascending, above 0. Where the best lies at its edge, it grows there by the ratio
+    of the two values next to the edge, at most `extensions` times in all.
+    """
+    values = {value: quality(value) for value in grid}
+    while True:
+        ordered = sorted(values)
+        best = max(ordered, key=lambda value: values[value])
+        inside = ordered[0] < best < ordered[-1]
+        if inside or len(values) == len(grid) + extensions:
+            return best, inside
+        edge, neighbour = ordered[:2] if best == ordered[0] else ordered[:-3:-1]
+        values[edge**2 / neighbour] = quality(edge**2 / neighbour)
