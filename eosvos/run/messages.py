@@ -56,7 +56,8 @@ def user_errors() -> Iterator[None]:
         if explained is None:
             raise
         message = explained
-    if is_main():
+    # A signal reaches all processes; a mistake that is another's alone must not be lost.
+    if is_main() or status == MISTAKE:
         _log.error(message)
         print(f"error: {message}", file=sys.stderr, flush=True)
     sys.exit(status)
