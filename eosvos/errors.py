@@ -13,10 +13,8 @@ SHOWN = 20
 class UserError(Exception):
     """Bad input: the message is one sentence that names the file, key or value, and the mend.
 
-    The command line prints it without a traceback and exits with `status`.
+    The command line prints it without a traceback and exits with status 2.
     """
-
-    status = 2
 
 
 class Interrupted(BaseException):

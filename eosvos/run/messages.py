@@ -15,6 +15,8 @@ from typing import Any
 from eosvos.errors import Interrupted, UserError, interrupt
 from eosvos.processes import is_main
 
+MISTAKE = 2
+"""The exit status where the user's input is at fault."""
 # Goes into the log of the run alone: what it says is printed anyway.
 _log = logging.getLogger("eosvos.printed")
 _log.addHandler(logging.NullHandler())
@@ -47,15 +49,16 @@ def user_errors() -> Iterator[None]:
         # Those of launchers that have processes of their own are not counted here.
         message, status = f"{JobFailedError.count or 'some'} of the sweep's jobs failed, as said above", 1
     except UserError as error:
-        message, status = _with_notes(error), UserError.status
+        message, status = _with_notes(error), MISTAKE
     except Exception as error:
         from eosvos.run.explain import explain
 
-        explained, status = explain(error), UserError.status
+        explained, status = explain(error), MISTAKE
         if explained is None:
             raise
         message = explained
-    if is_main():
+    # A signal reaches all processes; a mistake that is another's alone must not be lost.
+    if is_main() or status == MISTAKE:
         _log.error(message)
         print(f"error: {message}", file=sys.stderr, flush=True)
     sys.exit(status)
@@ -80,7 +83,7 @@ def job_errors(sweep: bool) -> Iterator[None]:
         if not sweep:
             raise
         traceback.print_exception(error)
-    if sweep and status in (1, UserError.status):
+    if sweep and status in (1, MISTAKE):
         JobFailedError.count += 1
         raise JobFailedError
     sys.exit(status)
