@@ -1,5 +1,11 @@
 """Segment videos from one mask each, and measure: python evaluate.py --help."""
 
+if __name__ == "__main__":
+    # Ctrl-C shall be quiet while the rest is imported, which takes a second.
+    from eosvos.processes import leave, take_signals_alone
+
+    take_signals_alone(leave)
+
 import hydra
 from omegaconf import DictConfig
 

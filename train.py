@@ -1,5 +1,11 @@
 """Learn how to fine-tune: python train.py --help."""
 
+if __name__ == "__main__":
+    # Ctrl-C shall be quiet while the rest is imported, which takes a second.
+    from eosvos.processes import leave, take_signals_alone
+
+    take_signals_alone(leave)
+
 import hydra
 from omegaconf import DictConfig
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +10,8 @@ from typing import Any
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from eosvos.errors import Interrupted, UserError, interrupt, suggest
-from eosvos.processes import is_main
+from eosvos.errors import Interrupted, UserError, suggest
+from eosvos.processes import interrupt, is_main, take_signals_alone
 from eosvos.run.help import options
 
 # What OmegaConf says, as a pattern, and what is wanted instead.
@@ -35,8 +34,7 @@ def user_errors() -> Iterator[None]:
 
     After Ctrl-C and SIGTERM the status is 130 and 143. Other errors keep their traceback.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
+    take_signals_alone(interrupt)
     # Hydra then raises what goes wrong while it composes instead of printing it.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     status = 2
