@@ -226,7 +226,7 @@ class MaskRcnn(Target):
 
 @dataclass
 class Csv(Target):
-    """Arguments of CsvLog, which are those of Lightning's CSVLogger."""
+    """Arguments of CsvLog."""
 
     save_dir: str = location()
     name: str = blank()

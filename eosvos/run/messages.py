@@ -5,15 +5,14 @@ Imports nothing of weight, so that a signal is answered quietly from the first m
 
 import logging
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from eosvos.errors import Interrupted, UserError, interrupt
-from eosvos.processes import is_main
+from eosvos.errors import Interrupted, UserError
+from eosvos.processes import interrupt, is_main, take_signals_alone
 
 MISTAKE = 2
 """The exit status where the user's input is at fault."""
@@ -35,8 +34,7 @@ def user_errors() -> Iterator[None]:
     2: the user's input is at fault; 130: Ctrl-C; 143: SIGTERM; 1: jobs of a sweep failed. Other errors keep
     their traceback.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
+    take_signals_alone(interrupt)
     # Hydra then raises what goes wrong while it composes instead of printing it.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
