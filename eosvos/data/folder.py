@@ -102,13 +102,8 @@ def list_folder(
     if mask_top.is_file() and not single:
         raise UserError(
             f"the mask {mask_top} belongs to one video, but {top} is a folder of videos: set "
-<<<<<<< HEAD
             f"dataset.images to one of them, {top / names[0]}, or dataset.masks to a folder with a folder of "
             "masks for each"
-=======
-            f"dataset.images to one of them, {top / names[0]}, "
-            "or dataset.masks to a folder with a folder of masks for each"
->>>>>>> pictures
         )
 
     def sequence(name: str) -> FolderSequence:
