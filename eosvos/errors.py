@@ -1,10 +1,7 @@
 """What users are meant to read when a program ends early, and how it speaks of names that do not exist."""
 
-import signal
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from types import FrameType
-from typing import NoReturn
 
 SHOWN = 20
 """Names that a sentence lists at most."""
@@ -13,10 +10,8 @@ SHOWN = 20
 class UserError(Exception):
     """Bad input: the message is one sentence that names the file, key or value, and the mend.
 
-    The command line prints it without a traceback and exits with `status`.
+    The command line prints it without a traceback and exits with status 2.
     """
-
-    status = 2
 
 
 class Interrupted(BaseException):
@@ -29,11 +24,6 @@ class Interrupted(BaseException):
     def __init__(self, number: int, message: str) -> None:
         super().__init__(message)
         self.number = number
-
-
-def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    """A signal handler that raises Interrupted."""
-    raise Interrupted(number, f"stopped by {signal.Signals(number).name}")
 
 
 def suggest(name: str, known: Iterable[str], prefix: str = "") -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from subprocess import Popen
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from eosvos.errors import Interrupted, UserError
@@ -36,6 +38,21 @@ def is_rank_zero() -> bool:
     """
     numbers = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
     return next(filter(None, numbers), "0") == "0"
+
+
+def take_signals(handler: Any) -> dict[int, Any]:
+    """Handle Ctrl-C and SIGTERM in this process; returns the handlers before, by signal."""
+    return {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+
+
+def take_signals_alone(handler: Any) -> None:
+    """Handle them in the main process; the others ignore them, for it waits until they are connected."""
+    take_signals(handler if is_rank_zero() else signal.SIG_IGN)
+
+
+def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """A handler that raises Interrupted."""
+    raise Interrupted(number, f"stopped by {signal.Signals(number).name}")
 
 
 def abort_all_ranks(reason: str, number: int | None = None) -> NoReturn:

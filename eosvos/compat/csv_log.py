@@ -14,6 +14,9 @@ from eosvos.writing import write_whole
 class CsvLog(CSVLogger):
     """Lightning's CSV log, whose file is whole at any time."""
 
+    def __init__(self, save_dir: str, name: str, version: str) -> None:
+        super().__init__(save_dir, name, version)
+
     @property
     def experiment(self) -> Any:
         """What the rows go to."""

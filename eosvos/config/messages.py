@@ -5,16 +5,17 @@ Imports nothing of weight, so that a signal is answered quietly from the first m
 
 import logging
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from eosvos.errors import Interrupted, UserError, interrupt
-from eosvos.processes import is_rank_zero
+from eosvos.errors import Interrupted, UserError
+from eosvos.processes import interrupt, is_rank_zero, take_signals_alone
 
+MISTAKE = 2
+"""The exit status where the user's input is at fault."""
 # Goes into the log of the run alone: what it says is printed anyway.
 _log = logging.getLogger("eosvos.printed")
 _log.addHandler(logging.NullHandler())
@@ -33,8 +34,7 @@ def user_errors() -> Iterator[None]:
     2: the user's input is at fault; 130: Ctrl-C; 143: SIGTERM; 1: jobs of a sweep failed. Other errors keep
     their traceback.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
+    take_signals_alone(interrupt)
     # Hydra then raises what goes wrong while it composes instead of printing it.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
@@ -47,15 +47,16 @@ def user_errors() -> Iterator[None]:
         # Those of launchers that have processes of their own are not counted here.
         message, status = f"{JobFailedError.count or 'some'} of the sweep's jobs failed, as said above", 1
     except UserError as error:
-        message, status = _with_notes(error), UserError.status
+        message, status = _with_notes(error), MISTAKE
     except Exception as error:
         from eosvos.config.explain import explain
 
-        explained, status = explain(error), UserError.status
+        explained, status = explain(error), MISTAKE
         if explained is None:
             raise
         message = explained
-    if is_rank_zero():
+    # A signal reaches all processes; a mistake that is another's alone must not be lost.
+    if is_rank_zero() or status == MISTAKE:
         _log.error(message)
         print(f"error: {message}", file=sys.stderr, flush=True)
     sys.exit(status)
@@ -80,7 +81,7 @@ def job_errors(sweep: bool) -> Iterator[None]:
         if not sweep:
             raise
         traceback.print_exception(error)
-    if sweep and status in (1, UserError.status):
+    if sweep and status in (1, MISTAKE):
         JobFailedError.count += 1
         raise JobFailedError
     sys.exit(status)

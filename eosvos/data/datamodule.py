@@ -1,6 +1,7 @@
 """The LightningDataModule: tasks for training, whole sequences for validation and test."""
 
 import logging
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import cast
@@ -14,7 +15,7 @@ from eosvos.data.pools import TaskPool, sequence_pool
 from eosvos.data.sequence import VideoSequence
 from eosvos.data.tasks import Task, TaskSampler
 from eosvos.errors import SHOWN, UserError
-from eosvos.processes import place
+from eosvos.processes import place, take_signals
 
 _log = logging.getLogger(__name__)
 
@@ -38,11 +39,17 @@ class _Draws(Dataset):
         return drawn, self._sampler.left_out
 
 
-def _single_threaded_cv2(_: int = 0) -> None:
+def _single_threaded_cv2() -> None:
     """More threads fight over the cores; and a forked worker waits for ever for those of its parent."""
     import cv2
 
     cv2.setNumThreads(0)
+
+
+def _start_worker(_: int) -> None:
+    """Leave Ctrl-C and SIGTERM to the process that this one reads ahead for."""
+    take_signals(signal.SIG_IGN)
+    _single_threaded_cv2()
 
 
 class TaskLoader:
@@ -156,7 +163,7 @@ class VOSDataModule(LightningDataModule):
             num_workers=num_workers,
             prefetch_factor=prefetch if num_workers else None,
             pin_memory=pin_memory and torch.cuda.is_available(),
-            worker_init_fn=_single_threaded_cv2,
+            worker_init_fn=_start_worker,
         )
 
     @cached_property

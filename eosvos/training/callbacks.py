@@ -14,8 +14,8 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.plugins import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only
 
-from eosvos.errors import UserError, interrupt
-from eosvos.processes import abort_all_ranks, all_gather
+from eosvos.errors import UserError
+from eosvos.processes import abort_all_ranks, all_gather, interrupt, take_signals
 from eosvos.writing import write_whole
 
 BEST = "best.ckpt"
@@ -94,9 +94,7 @@ class Interruption(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the signals."""
-        self._previous = {
-            number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        self._previous = take_signals(self._take)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         if self.reason:

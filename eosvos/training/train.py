@@ -21,7 +21,7 @@ from eosvos.evaluation.report import ReportRow, report_table, write_report
 from eosvos.evaluation.results import differences
 from eosvos.meta.learner import MetaLearner
 from eosvos.models.weights import read_saved
-from eosvos.processes import cores, broadcast_from_rank_zero, is_rank_zero
+from eosvos.processes import cores, broadcast_from_rank_zero, interrupt, is_rank_zero, take_signals
 from eosvos.run.checkpoint import LoadedCheckpoint, digest_of, load_checkpoint, load_learner, run_settings
 from eosvos.run.checks import FREE, Videos, check_agreement, prepare
 from eosvos.run.command_line import overridden
@@ -44,6 +44,7 @@ NOISE = (
     r"You're resuming from a checkpoint that ended before the epoch",  # tasks depend on the iteration alone
     r"You passed in a `val_dataloader` but have no",  # parent training shares the data module
     r"It is recommended to use `self.log",  # validation adds its scores up itself
+    r"Detected call of `lr_scheduler\.step",  # iterations without a finite task count, too
     r".*LeafSpec",
 )
 
@@ -89,6 +90,9 @@ def train(cfg: DictConfig, videos: Videos | None = None) -> TrainResult:
     before = starting_point(cfg, learner, resumed=stage == "meta")
     if cfg.iterations:
         meta_training(cfg, videos, learner, loggers, resume.get("meta"))
+    if not is_rank_zero():
+        # Now that it is connected, the main process notices its end.
+        take_signals(interrupt)
     with resumable(Path(cfg.output) / "checkpoints" / LAST["meta" if cfg.iterations else "parent"]):
         rows = report(cfg, videos, before, learner if cfg.iterations else None)
     if is_rank_zero():

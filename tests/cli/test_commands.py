@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -125,7 +126,9 @@ def test_two_processes_learn_what_one_learns(trained, tmp_path):
 def test_two_processes_report_what_one_does(trained, tmp_path):
     run, _ = trained
     settings = ("parent.steps=1", "logger=csv", "trainer.progress=false", f"output={tmp_path}")
-    last = f"checkpoint={run / 'checkpoints' / 'last.ckpt'}"
+    # Without the report, the run is not finished.
+    shutil.copytree(run / "checkpoints", tmp_path / "half" / "checkpoints")
+    last = f"checkpoint={tmp_path / 'half' / 'checkpoints' / 'last.ckpt'}"
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         result = train(compose("train", overrides=[*SMALL, *settings, last, "resume=true"]))
     shared = json.loads((run / "report.json").read_text())
