@@ -1,6 +1,6 @@
 """Segment videos from one mask each, and measure: python evaluate.py --help."""
 
-from eosvos.run.messages import command
+from eosvos.config.messages import command
 
 if __name__ == "__main__":
     command("evaluate")

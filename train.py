@@ -1,6 +1,6 @@
 """Learn how to fine-tune: python train.py --help."""
 
-from eosvos.run.messages import command
+from eosvos.config.messages import command
 
 if __name__ == "__main__":
     command("train")

@@ -18,14 +18,16 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict, read_write
 
+from eosvos.config.checks import check
+from eosvos.config.command_line import run_mode
+from eosvos.config.help import CONF
+from eosvos.config.messages import job_errors, user_errors
+from eosvos.config.quoting import override
+from eosvos.config.schema import register
+from eosvos.config.training import Config
+from eosvos.data.splits import Videos, list_videos
 from eosvos.errors import UserError
-from eosvos.run.checks import prepare
-from eosvos.run.command_line import run_mode
-from eosvos.run.folders import check_place
-from eosvos.run.help import CONF
-from eosvos.run.messages import job_errors, user_errors
-from eosvos.run.quoting import check_texts, override
-from eosvos.run.schema import register
+from eosvos.evaluation.folders import check_folders, check_place, check_unread
 
 
 class Checks(Callback):
@@ -70,12 +72,11 @@ class Checks(Callback):
             config.hydra.runtime.output_dir = os.path.abspath(folder)
         HydraConfig.instance().set_config(config)
         try:
-            check_texts(config)
             cfg = copy.deepcopy(config)
             with read_write(cfg), open_dict(cfg):
                 del cfg["hydra"]
-            prepare(cfg, self.training)
-            return {Path(place).resolve() for place in (cfg.output, cfg.results) if place is not None}
+            checked, _ = prepare(cfg, self.training)
+            return {Path(place).resolve() for place in (checked.output, checked.results) if place is not None}
         finally:
             HydraConfig.instance().cfg = None
 
@@ -100,6 +101,18 @@ def _jobs(config: DictConfig) -> Iterator[DictConfig]:
         yield job
 
 
+def prepare(cfg: DictConfig, training: bool = True) -> tuple[Config, Videos]:
+    """Check a whole configuration and list its videos; raises UserError. Makes nothing, and takes no torch.
+
+    training: whether the work is train.py's; evaluate.py needs the test videos alone.
+    """
+    config = check(cfg)
+    check_folders(config, training)
+    videos = list_videos(config, training)
+    check_unread(config, videos.test, videos.folders)
+    return config, videos
+
+
 def run(name: str) -> None:
     """Do what the command line asks of NAME.py, whose configuration is conf/NAME.yaml."""
     register()
@@ -108,16 +121,18 @@ def run(name: str) -> None:
 
 def _train(cfg: DictConfig) -> None:
     with job_errors(sweep=run_mode() == RunMode.MULTIRUN):
-        from eosvos.run.train import train
+        prepared = prepare(cfg)
+        from eosvos.training.train import train
 
-        train(cfg)
+        train(*prepared)
 
 
 def _evaluate(cfg: DictConfig) -> None:
     with job_errors(sweep=run_mode() == RunMode.MULTIRUN):
-        from eosvos.run.evaluate import evaluate
+        prepared = prepare(cfg, training=False)
+        from eosvos.evaluation.evaluate import evaluate
 
-        evaluate(cfg)
+        evaluate(*prepared)
 
 
 _TASKS = {"train": _train, "evaluate": _evaluate}

@@ -12,11 +12,11 @@ from pydantic_core import ErrorDetails
 from eosvos.config.command_line import given, run_mode
 from eosvos.config.help import options
 from eosvos.config.quoting import typed_text
-from eosvos.config.renamed import RENAMED
+from eosvos.config.renamed import unknown_key
 from eosvos.config.schema import DECLARED
 from eosvos.config.setting import Settings
 from eosvos.config.training import Config
-from eosvos.errors import UserError, suggest
+from eosvos.errors import UserError
 
 S = TypeVar("S", bound=Settings)
 
@@ -33,7 +33,10 @@ _WANTED = {
 
 def check(cfg: DictConfig) -> Config:
     """The checked configuration; raises UserError for the first setting that cannot be as it is."""
-    for key in sorted(OmegaConf.missing_keys(cfg), key=lambda key: key.count(".")):
+    unresolved: Any = OmegaConf.to_container(cfg)
+    for key in _absent(Config, unresolved):
+        raise UserError(f"{key} is needed: leave ~{key} out")
+    for key in sorted(_without_value(unresolved), key=lambda key: key.count(".")):
         choices = options(key)
         mend = f"write {key}=OPTION, one of {', '.join(choices)}" if choices else f"give it, {key}=VALUE"
         raise UserError(f"{key} has no value: {mend}")
@@ -60,15 +63,22 @@ def component(values: Any, path: str) -> dict[str, Any]:
 
 def validated(declared: type[S], values: Mapping[str, Any], path: str = "") -> S:
     """The declared settings with these values; raises UserError that names the key below `path`."""
-    for key in _absent(declared, values, path and f"{path}."):
-        raise UserError(f"{key} is needed: leave ~{key} out")
     try:
         return declared(**values)
     except ValidationError as error:
         raise UserError(_sentence(declared, values, error.errors()[0], path)) from None
 
 
-def _absent(declared: type[Settings], values: Mapping[str, Any], prefix: str) -> Iterator[str]:
+def _without_value(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The keys that have none."""
+    for name, value in values.items():
+        if value == "???":
+            yield f"{prefix}{name}"
+        elif isinstance(value, Mapping):
+            yield from _without_value(value, f"{prefix}{name}.")
+
+
+def _absent(declared: type[Settings], values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     """The keys that are declared, but not there."""
     for name, field in declared.model_fields.items():
         if name not in values:
@@ -100,14 +110,6 @@ def _sentence(declared: type[Settings], values: Any, error: ErrorDetails, path: 
     return f"{key}={value}{wrong} {_WANTED.get(error['type'], message)}"
 
 
-def unknown_key(key: str, known: list[str]) -> str:
-    """Say what a key that is not there may have been meant for; known: the names beside it."""
-    if key in RENAMED:
-        return f"{key} is renamed to {RENAMED[key]}"
-    path, dot, name = key.rpartition(".")
-    return f"there is no key {key}: {suggest(name, known, path + dot)}"
-
-
 def _combinations(config: Config) -> Iterator[str]:
     """Values that are right by themselves, but not together or not on this machine."""
     yield from _checkpoint(config)
@@ -121,7 +123,9 @@ def _checkpoint(config: Config) -> Iterator[str]:
         yield "resume=true needs checkpoint=FILE, the last checkpoint of the interrupted run"
     if path is not None and not Path(path).exists():
         there = sorted(map(str, Path(path).parent.glob("*.ckpt")))
-        yield f"checkpoint={path}: there is no such file" + (f"; there is {', '.join(there)}" if there else "")
+        yield f"checkpoint={path}: there is no such file" + (
+            f"; there is {', '.join(there)}" if there else ""
+        )
 
 
 def _processes(config: Config) -> Iterator[str]:

@@ -20,7 +20,9 @@ def overridden() -> list[str]:
 def given(key: str) -> str | None:
     """The text that the command line sets a key to, as it is written there."""
     overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    texts = [override.partition("=")[2] for override in overrides if override.lstrip("+").startswith(f"{key}=")]
+    texts = [
+        override.partition("=")[2] for override in overrides if override.lstrip("+").startswith(f"{key}=")
+    ]
     return texts[-1] if texts else None
 
 

@@ -9,22 +9,10 @@ from typing import Any
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from eosvos.errors import suggest
 from eosvos.config.help import options
 from eosvos.config.quoting import is_readable, typed
-
-# What OmegaConf says, as a pattern, and what is wanted instead.
-_WANTED = (
-    (r"could not be converted to Integer", "must be a whole number"),
-    (r"could not be converted to Float", "must be a number"),
-    (r"is not a valid bool", "must be true or false"),
-    (r"NoneType|not Optional|non-optional", "needs a value, null will not do"),
-    (r"is not a ListConfig, list or tuple", "must be a list, [a, b]"),
-    (
-        r"Invalid type assigned|Cannot assign|is not a subclass",
-        "is a group of keys, not a value: set the keys in it",
-    ),
-)
+from eosvos.config.renamed import RENAMED, unknown_key
+from eosvos.errors import suggest
 
 
 def explain(error: Exception) -> str | None:
@@ -89,6 +77,8 @@ def _unknown_option(error: MissingConfigException) -> str:
         kind = group.removeprefix("hydra/")
         package = f"hydra-{option.partition('_')[0]}-{kind}"
         return f"the {kind} {option} is not installed: uv pip install {package}, or leave {group} out"
+    if f"{group}={option}" in RENAMED:
+        return f"{group}={option} is renamed to {RENAMED[f'{group}={option}']}"
     known = options(group) if group else {}
     if not known:
         return " ".join(str(error).split())
@@ -98,7 +88,7 @@ def _unknown_option(error: MissingConfigException) -> str:
 
 
 def _wrong_value(error: Exception) -> str:
-    """A sentence on an override with an unknown key or a value of the wrong type; else empty."""
+    """A sentence on an override with an unknown key, or one that takes away what is needed; else empty."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     match = re.match(r"(?:Error merging override|Could not override) '?([^'\n]*)'?", str(error))
     override = match.group(1) if match else ""
@@ -107,13 +97,6 @@ def _wrong_value(error: Exception) -> str:
     known = [str(name) for name in parent] if hasattr(parent, "keys") else None
     if override.startswith("~"):
         return f"{key} is needed: leave {override} out"
-    path, dot, name = str(key).rpartition(".")
-    if known and key and name not in known:
-        return f"there is no key {key}: {suggest(name, known, path + dot)}"
-    if re.search(r"Cannot convert '\w+' to string", str(cause)):
-        key, _, value = override.partition("=")
-        return f"{override} is no text: write {typed(key, value)}"
-    for pattern, wanted in _WANTED:
-        if key and re.search(pattern, str(cause)):
-            return f"{key} {wanted} (given: {override})"
+    if override.partition("=")[0] in RENAMED or (known and key and key.rpartition(".")[2] not in known):
+        return unknown_key(override.partition("=")[0] or key, known or [])
     return ""

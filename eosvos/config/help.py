@@ -3,7 +3,17 @@
 from pathlib import Path
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-GROUPS = ("dataset", "segmenter", "backbone", "meta", "finetune", "trainer", "logger", "callbacks", "experiment")
+GROUPS = (
+    "dataset",
+    "segmenter",
+    "backbone",
+    "meta",
+    "finetune",
+    "trainer",
+    "logger",
+    "callbacks",
+    "experiment",
+)
 
 
 def options(group: str) -> dict[str, str]:

@@ -31,4 +31,6 @@ def typed_text(key: str, text: str) -> str:
     if not text.startswith("["):
         return typed(key, text)
     names = [name.strip(" '\"") for name in text.strip("[] ").split(",")]
-    return shlex.quote(f"{key}=[{','.join(QuotedString(name, Quote.double).with_quotes() for name in names)}]")
+    return shlex.quote(
+        f"{key}=[{','.join(QuotedString(name, Quote.double).with_quotes() for name in names)}]"
+    )

@@ -1,5 +1,7 @@
 """Keys and options of earlier versions, and what they are called now."""
 
+from eosvos.errors import suggest
+
 RENAMED = {
     "dataset.test.range_name": "dataset.test.split",
     "dataset.val.range_name": "dataset.val.split",
@@ -37,8 +39,18 @@ RENAMED = {
     "report.strips": "final_eval.visualisations",
     "report.tuning_videos": "final_eval.selection_videos",
     "schedule": "experiment",
+    "schedule=hours": "experiment=small",
+    "segmenter=semantic": "segmenter=light_deeplab",
     "segmenter.rates": "segmenter.dilations",
     "trainer.log_every": "trainer.log_every_n_steps",
     "trainer.progress": "trainer.enable_progress_bar",
     "trainer.workers": "trainer.num_workers",
 }
+
+
+def unknown_key(key: str, known: list[str]) -> str:
+    """Say what a key that is not there may have been meant for; known: the names beside it."""
+    if key in RENAMED:
+        return f"{key} is renamed to {RENAMED[key]}"
+    path, dot, name = key.rpartition(".")
+    return f"there is no key {key}: {suggest(name, known, path + dot)}"

@@ -37,7 +37,9 @@ def list_videos(config: Config, training: bool = True) -> Videos:
     """
     if not training:
         return Videos(train=[], selection=[], val=[], test=build(config.dataset.test))
-    train, val, test = (build(part) for part in (config.dataset.train, config.dataset.val, config.dataset.test))
+    train, val, test = (
+        build(part) for part in (config.dataset.train, config.dataset.val, config.dataset.test)
+    )
     videos = Videos(*split_selection(train, config.final_eval), val, test)
     if config.iterations:
         if not any(len(video.annotated_frames) > 1 for video in val):

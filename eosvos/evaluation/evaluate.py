@@ -2,35 +2,45 @@
 
 from itertools import count
 
-from omegaconf import DictConfig
+from lightning_fabric import Fabric
 
+from eosvos.config.training import Config
+from eosvos.console import console_for_people, say
 from eosvos.data.folder import comparing_masks
+from eosvos.data.splits import Videos, list_videos
+from eosvos.evaluation.manifest import results_folder
+from eosvos.evaluation.record import record_run
 from eosvos.evaluation.records import SequenceRecord
-from eosvos.evaluation.report import ReportRow, report_table, sequence_table, write_report
+from eosvos.evaluation.scoring import fill_folder
+from eosvos.evaluation.start import with_checkpoint
+from eosvos.evaluation.tables import Row, rows_table, sequence_table, write_report
 from eosvos.inference.predictor import Predictor
-from eosvos.run.checks import Videos, prepare
-from eosvos.run.manifest import results_folder
-from eosvos.run.networks import build_learner, device_for, finetune_config, model_config
-from eosvos.run.record import record_run
-from eosvos.run.scoring import fill_folder
-from eosvos.run.train import say, set_up, wide_console, with_checkpoint
+from eosvos.meta.model import Model, build_learner
+from eosvos.processes import broadcast_from_rank_zero, is_rank_zero
+from eosvos.setup import device_for, set_up
 
 
-def evaluate(cfg: DictConfig, videos: Videos | None = None) -> ReportRow:
-    """Segment the test videos, but those that are finished in the results folder.
+def evaluate(config: Config, videos: Videos | None = None) -> Row:
+    """Segment the test videos, but those that are finished in the results folder; all processes share them.
 
-    videos: what `prepare` has listed, unless it shall be called here. Raises UserError for bad input.
+    videos: what `list_videos` has made of the configuration. Raises UserError for bad input.
     """
-    videos = videos or prepare(cfg, training=False)
-    set_up(cfg)
-    cfg, loaded = with_checkpoint(cfg)
-    record_run(cfg)
-    learner = loaded.learner if loaded else build_learner(model_config(cfg), cfg.seed)
-    folder = results_folder(cfg, loaded.digest if loaded else None, cfg.overwrite)
-    finetune = finetune_config(cfg.finetune)
-    predictor = Predictor(learner.to(device_for(cfg.trainer.accelerator)), finetune, seed=cfg.seed)
-    console = wide_console()
-    number = count(1)
+    videos = videos or list_videos(config, training=False)
+    set_up(config)
+    if config.trainer.devices > 1:
+        Fabric(
+            accelerator=config.trainer.accelerator, devices=config.trainer.devices, strategy="ddp"
+        ).launch()
+    config, loaded = with_checkpoint(config)
+    if is_rank_zero():
+        record_run(config)
+    learner = loaded.learner if loaded else build_learner(Model.of(config), config.seed)
+    digest = loaded.digest if loaded else None
+    folder = broadcast_from_rank_zero(lambda: results_folder(config, digest, config.overwrite))
+    predictor = Predictor(
+        learner.to(device_for(config.trainer.accelerator)), config.finetune, seed=config.seed
+    )
+    console, number = console_for_people(), count(1)
     if note := comparing_masks(videos.test):
         console.print(note, soft_wrap=True)
 
@@ -38,8 +48,9 @@ def evaluate(cfg: DictConfig, videos: Videos | None = None) -> ReportRow:
         console.print(f"{next(number)} of {len(videos.test)}: {record.title}", soft_wrap=True)
 
     records = fill_folder(folder, predictor, videos.test, tell=tell)
-    online = ", online adaptation" if finetune.online else ""
-    row = ReportRow(f"{finetune.steps} steps{online}", tuple(records))
-    write_report(cfg.output, [row])
-    say(sequence_table([row]), report_table([row]), f"Masks and tables: {folder.root}")
+    online = ", online adaptation" if config.finetune.online.every else ""
+    row = Row(f"{config.finetune.steps} steps{online}", tuple(records))
+    if is_rank_zero():
+        write_report(config.output, [row])
+    say(sequence_table([row]), rows_table([row]), f"Masks and tables: {folder.root}")
     return row

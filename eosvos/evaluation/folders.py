@@ -45,6 +45,10 @@ def check_folders(config: Config, training: bool) -> None:
         )
     if config.results is not None:
         check_writable(Path(config.results), "results")
+        if training and not config.overwrite and (Path(config.results) / "manifest.json").exists():
+            raise UserError(
+                f"results={config.results} holds results: choose another folder, or set overwrite=true"
+            )
 
 
 def check_place(folder: Path, key: str) -> None:

@@ -72,7 +72,9 @@ def fill_folder(
 
     def record_of(number: int) -> SequenceRecord:
         sequence = sequences[number]
-        strip = folder.overlay_path(sequence.name) if visualisations is None or number < visualisations else None
+        strip = (
+            folder.overlay_path(sequence.name) if visualisations is None or number < visualisations else None
+        )
         record = folder.begin(sequence, overlay=strip is not None)
         if record is None:
             record = score_sequence(predictor, sequence, folder, strip)

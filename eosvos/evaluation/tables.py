@@ -92,9 +92,7 @@ def rows_table(rows: Sequence[Row], title: str | None = None, style: box.Box = b
     return table
 
 
-def sequence_table(
-    rows: Sequence[Row], title: str | None = None, style: box.Box = box.ROUNDED
-) -> Table:
+def sequence_table(rows: Sequence[Row], title: str | None = None, style: box.Box = box.ROUNDED) -> Table:
     """One line a sequence: for each row, J and F as means over the sequence's objects.
 
     For a row that has no scores at all: seconds for a frame.

@@ -13,7 +13,18 @@ from eosvos.config.inference import Finetune
 from eosvos.errors import UserError
 from eosvos.meta.learner import MetaLearner
 from eosvos.meta.model import Model, build_learner, without_weights
-from eosvos.meta.stored import ENTRIES, FORMAT, KEY, PREFIX, SETTINGS, Stored, misfits, refusal, refuse, stored
+from eosvos.meta.stored import (
+    ENTRIES,
+    FORMAT,
+    KEY,
+    PREFIX,
+    SETTINGS,
+    Stored,
+    misfits,
+    refusal,
+    refuse,
+    stored,
+)
 from eosvos.models.weights import read_saved
 
 

@@ -1,103 +1,86 @@
-"""What train.py does: parent training, meta-training, report."""
+"""What train.py does: parent training, meta-training, and an evaluation of what they are worth."""
 
 import copy
-import logging
-import os
-import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
-import torch
-from omegaconf import DictConfig, OmegaConf, open_dict
-from pytorch_lightning.loggers import WandbLogger
-from rich.console import Console
-
-from eosvos.errors import UserError
-from eosvos.evaluation.report import ReportRow, report_table, write_report
-from eosvos.evaluation.results import differences
+from eosvos.config.training import Config
+from eosvos.console import console_for_people, say
+from eosvos.data.splits import Videos, list_videos
+from eosvos.evaluation.manifest import results_folder
+from eosvos.evaluation.record import record_run
+from eosvos.evaluation.scoring import Validation
+from eosvos.evaluation.start import with_checkpoint
+from eosvos.evaluation.tables import Row, rows_table, write_report
+from eosvos.meta.checkpoint import digest_of, load_learner
 from eosvos.meta.learner import MetaLearner
+from eosvos.meta.model import Model, build_learner
+from eosvos.meta.module import MetaModule
+from eosvos.meta.parent import ParentModule
 from eosvos.models.weights import read_saved
-from eosvos.processes import cores, broadcast_from_rank_zero, interrupt, is_rank_zero, take_signals
-from eosvos.run.checkpoint import LoadedCheckpoint, digest_of, load_checkpoint, load_learner, run_settings
-from eosvos.run.checks import FREE, Videos, check_agreement, prepare
-from eosvos.run.command_line import overridden
-from eosvos.run.loggers import start_loggers
-from eosvos.run.manifest import results_folder
-from eosvos.run.networks import build_learner, device_for, finetune_config, model_config
-from eosvos.run.record import record_run
-from eosvos.run.report import Comparison, compare
-from eosvos.run.saving import go_on, save_whole
-from eosvos.run.stages import LAST, meta_training, parent_training
+from eosvos.processes import broadcast_from_rank_zero, interrupt, is_rank_zero, take_signals
+from eosvos.setup import device_for, set_up
+from eosvos.training.callbacks import go_on, save_whole
+from eosvos.training.final_eval import FinalEvaluation
+from eosvos.training.loggers import close_loggers, keep_log, start_loggers
+from eosvos.training.resume import check_same_run
+from eosvos.training.trainer import LAST, fit
 
 START = "start.pt"
-# Warnings of libraries about what is meant to be as it is.
-NOISE = (
-    r".*module\(s\) in eval mode",  # segmenters set their modes themselves
-    r"Checkpoint directory .* exists",  # parent and meta stage share it
-    r"Experiment logs directory .* exists",  # keep_log has saved what would be deleted
-    r".*does not have many workers",  # tiny networks need none
-    r"The dirpath has changed",  # a resumed run writes into a folder of its own
-    r"You're resuming from a checkpoint that ended before the epoch",  # tasks depend on the iteration alone
-    r"You passed in a `val_dataloader` but have no",  # parent training shares the data module
-    r"It is recommended to use `self.log",  # validation adds its scores up itself
-    r"Detected call of `lr_scheduler\.step",  # iterations without a finite task count, too
-    r".*LeafSpec",
-)
 
 
 @dataclass
 class TrainResult:
-    """What a run has made: the learner, the one that meta-training started from, the report's rows.
+    """What a run has made: the learner, its initialisation, the rows of the final evaluation.
 
     `metrics`: for each row its figures (J, F, J&F, standard errors, seconds), by the row's name.
     """
 
     learner: MetaLearner
-    before: MetaLearner | None
-    rows: list[ReportRow]
+    initial: MetaLearner | None
+    rows: list[Row]
 
     @property
     def metrics(self) -> dict[str, dict[str, float | None]]:
-        """The report's figures by row."""
+        """The figures by row."""
         return {row.name: row.figures() for row in self.rows}
 
 
-def train(cfg: DictConfig, videos: Videos | None = None) -> TrainResult:
-    """Run the stages that the configuration asks for, and report; everything goes into the folder cfg.output.
+def train(config: Config, videos: Videos | None = None) -> TrainResult:
+    """Run the stages that are configured, and evaluate; everything goes into the folder config.output.
 
-    videos: what `prepare` has listed, unless it shall be called here. Raises UserError for bad input, in good
-    time.
+    videos: what `list_videos` has made of the configuration. Raises UserError for bad input, in good time.
     """
-    videos = videos or prepare(cfg)
-    set_up(cfg)
-    cfg, loaded = with_checkpoint(cfg)
-    if loaded and cfg.resume:
-        check_work_left(cfg, loaded)
+    videos = videos or list_videos(config)
+    set_up(config)
+    config, loaded = with_checkpoint(config)
+    stage = loaded.stage if loaded and config.resume else None
+    if loaded and config.resume:
+        check_same_run(config, loaded)
     if is_rank_zero():
-        keep_log(Path(cfg.output))
-    loggers = start_loggers(cfg)
+        keep_log(Path(config.output))
+    loggers = start_loggers(config)
     if is_rank_zero():
-        record_run(cfg)
-    learner = loaded.learner if loaded else build_learner(model_config(cfg), cfg.seed)
-    stage = loaded.stage if loaded and cfg.resume else None
-    resume = {stage: cfg.checkpoint}
-    if cfg.parent.steps and stage != "meta":
-        parent_training(cfg, videos, learner, loggers, resume.get("parent"))
-    before = starting_point(cfg, learner, resumed=stage == "meta")
-    if cfg.iterations:
-        meta_training(cfg, videos, learner, loggers, resume.get("meta"))
+        record_run(config)
+    learner = loaded.learner if loaded else build_learner(Model.of(config), config.seed)
+    resume = {stage: config.checkpoint}
+    if config.parent.steps and stage != "meta":
+        parent = ParentModule(learner, config.parent, seed=config.seed)
+        fit(config, "parent", parent, videos, loggers, resume.get("parent"))
+    initial = initialisation(config, learner, resumed=stage == "meta")
+    if config.iterations:
+        validate = Validation(config.finetune, config.seed)
+        module = MetaModule(learner, config.meta, config.iterations, seed=config.seed, evaluate=validate)
+        fit(config, "meta", module, videos, loggers, resume.get("meta"))
     if not is_rank_zero():
-        # Now that it is connected, the main process notices its end.
+        # Now that it is connected, the process of rank zero notices its end.
         take_signals(interrupt)
-    with resumable(Path(cfg.output) / "checkpoints" / LAST["meta" if cfg.iterations else "parent"]):
-        rows = report(cfg, videos, before, learner if cfg.iterations else None)
-    if is_rank_zero():
-        close(loggers)
-    return TrainResult(learner, before, rows)
+    with resumable(Path(config.output) / "checkpoints" / LAST["meta" if config.iterations else "parent"]):
+        rows = final_evaluation(config, videos, initial, learner if config.iterations else None)
+    close_loggers(loggers)
+    return TrainResult(learner, initial, rows)
 
 
 @contextmanager
@@ -111,167 +94,50 @@ def resumable(checkpoint: Path) -> Iterator[None]:
         raise
 
 
-def check_work_left(cfg: DictConfig, loaded: LoadedCheckpoint) -> None:
-    """Raise UserError if a run that shall be resumed is finished, or longer than it shall become."""
-    key, wanted = (
-        ("parent.steps", cfg.parent.steps) if loaded.stage == "parent" else ("iterations", cfg.iterations)
-    )
-    done = f"checkpoint={cfg.checkpoint} has done {loaded.iteration} of {key}={wanted}"
-    if loaded.iteration > wanted:
-        raise UserError(f"{done}: set {key} to more, or leave resume=true out to start anew from its weights")
-    ended = loaded.iteration == wanted and (loaded.stage == "meta" or not cfg.iterations)
-    report_file = Path(cfg.checkpoint).parent.parent / "report.json"
-    # An older one is of the run before it was made longer.
-    if (
-        ended
-        and report_file.is_file()
-        and report_file.stat().st_mtime >= Path(cfg.checkpoint).stat().st_mtime
-    ):
-        raise UserError(
-            f"{done}, and {report_file} is written: nothing is left to do; set {key} to more to train on, or "
-            f"measure it with evaluate.py checkpoint={cfg.checkpoint}"
-        )
-
-
-def keep_log(output: Path) -> None:
-    """Rename the CSV log of an earlier part of the run, which the logger would delete."""
-    log = output / "csv" / "metrics.csv"
-    if log.is_file():
-        parts = len(list(log.parent.glob("metrics*.csv")))
-        log.rename(log.with_name(f"metrics-{parts}.csv"))
-
-
-def close(loggers: list[Any]) -> None:
-    """End the runs of W&B, which would go on with the same one in the next run of a sweep."""
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.experiment.finish()
-
-
-def set_up(cfg: DictConfig) -> None:
-    """Threads, global seed and quiet libraries; raises UserError where there is no such hardware."""
-    found = torch.cuda.device_count()
-    on_gpus = cfg.trainer.accelerator == "gpu" or (cfg.trainer.accelerator == "auto" and found)
-    if on_gpus and found < cfg.trainer.devices:
-        raise UserError(
-            f"trainer.devices={cfg.trainer.devices} GPUs, but there are {found}: choose trainer=cpu or fewer"
-        )
-    threads = cfg.threads or max(1, cores() // cfg.trainer.devices)
-    # Lightning and the workers look at the variables.
-    os.environ["OMP_NUM_THREADS"] = os.environ["OPENCV_FOR_THREADS_NUM"] = str(threads)
-    torch.set_num_threads(threads)
-    torch.manual_seed(cfg.seed)
-    for library in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(library).setLevel(logging.WARNING)
-    for noise in NOISE:
-        warnings.filterwarnings("ignore", message=noise)
-    # Into the run's log, too, which the command line has opened.
-    logging.captureWarnings(True)
-    # A log on a full disk cannot say so itself.
-    logging.raiseExceptions = False
-    threading.excepthook = quiet_writers
-
-
-def quiet_writers(failed: threading.ExceptHookArgs) -> None:
-    """Print no traceback of a thread that could not write: TensorBoard keeps the error for its next call."""
-    if not isinstance(failed.exc_value, OSError):
-        threading.__excepthook__(failed)
-
-
-def with_checkpoint(cfg: DictConfig) -> tuple[DictConfig, LoadedCheckpoint | None]:
-    """Load cfg.checkpoint, if any; returns the configuration with the checkpoint's model in it, too.
-
-    Raises UserError if the command line asks for another model, or to resume a run of other settings.
-    """
-    if cfg.checkpoint is None:
-        return cfg, None
-    changes = {key: OmegaConf.select(cfg, key) for key in overridden() if key in FREE}
-    loaded = load_checkpoint(Path(cfg.checkpoint), changes=changes)
-    merged = copy.deepcopy(cfg)
-    with open_dict(merged):
-        merged.segmenter = loaded.model["segmenter"]
-        merged.backbone = loaded.model["backbone"]
-    OmegaConf.update(merged, "meta.rates", loaded.model["rates"])
-    merged.meta.order = loaded.model["order"]
-    merged.meta.train_encoder = loaded.model["train_encoder"]
-    check_agreement(cfg, merged)
-    changed = list(differences(loaded.settings, run_settings(merged))) if cfg.resume else []
-    if changed:
-        raise UserError(
-            f"checkpoint={cfg.checkpoint} is of a run with other settings ({'; '.join(changed)}): repeat its "
-            "command to resume it, or leave resume=true out to start anew from its weights"
-        )
-    return merged, loaded
-
-
-def starting_point(cfg: DictConfig, learner: MetaLearner, resumed: bool) -> MetaLearner | None:
+def initialisation(config: Config, learner: MetaLearner, resumed: bool) -> MetaLearner | None:
     """A copy of the learner as meta-training finds it.
 
     A resumed run finds it beside its checkpoint, or not at all (None).
     """
-    before = copy.deepcopy(learner)
-    path = Path(cfg.output) / "checkpoints" / START
+    initial = copy.deepcopy(learner)
+    path = Path(config.output) / "checkpoints" / START
     if resumed:
-        there = Path(cfg.checkpoint).parent / START
+        there = Path(config.checkpoint).parent / START
         if not there.is_file():
             return None
-        refusal = f"{there} is broken, remove it to go on without the rows of before"
-        load_learner(before, read_saved(there, refusal), refusal)
+        refusal = f"{there} is broken, remove it to go on without the rows of the initialisation"
+        load_learner(initial, read_saved(there, refusal), refusal)
     if is_rank_zero():
-        save_whole(path, before.state_dict())
-    return before
+        save_whole(path, initial.state_dict())
+    return initial
 
 
-def report(
-    cfg: DictConfig, videos: Videos, before: MetaLearner | None, after: MetaLearner | None
-) -> list[ReportRow]:
-    """Compare before and after on the test videos, print the table, and write it into the run's folder.
+def final_evaluation(
+    config: Config, videos: Videos, initial: MetaLearner | None, learned: MetaLearner | None
+) -> list[Row]:
+    """Compare initialisation and meta-learned learner on the test videos; print and write the table.
 
     All processes work on it.
     """
-    device = device_for(cfg.trainer.accelerator)
-    last = Path(cfg.output) / "checkpoints" / LAST["meta"]
-    overwrite = cfg.overwrite or cfg.results is None
-    folder = broadcast_from_rank_zero(lambda: results_folder(cfg, digest_of(last), overwrite)) if after else None
-    comparison = Comparison(
+    device = device_for(config.trainer.accelerator)
+    last = Path(config.output) / "checkpoints" / LAST["meta"]
+    overwrite = config.overwrite or config.results is None
+    evaluation = FinalEvaluation(
         test=videos.test,
-        tuning=videos.tuning,
-        finetune=finetune_config(cfg.finetune),
-        rates=cfg.report.rates,
-        seed=cfg.seed,
-        folder=folder,
-        strips=cfg.report.strips,
-        start="before (parent training)" if cfg.parent.steps else "before",
+        selection=videos.selection,
+        finetune=config.finetune,
+        lr_grid=config.final_eval.lr_grid,
+        seed=config.seed,
+        folder=broadcast_from_rank_zero(lambda: results_folder(config, digest_of(last), overwrite))
+        if learned
+        else None,
+        visualisations=config.final_eval.visualisations,
+        initialisation="initialisation (parent training)" if config.parent.steps else "initialisation",
     )
-    console, title = wide_console(), f"{len(videos.test)} videos of dataset.test"
-    with console.status(f"Reporting on {title}"):
-        rows = compare(before and before.to(device), after and after.to(device), comparison)
-    say(report_table(rows, title=title), f"Checkpoints, logs and masks: {cfg.output}")
+    title = f"{len(videos.test)} videos of dataset.test"
+    with console_for_people().status(f"Evaluating on {title}"):
+        rows = evaluation.rows(initial and initial.to(device), learned and learned.to(device))
+    say(rows_table(rows, title=title), f"Checkpoints, logs and masks: {config.output}")
     if is_rank_zero():
-        write_report(cfg.output, rows)
+        write_report(config.output, rows)
     return rows
-
-
-def say(*parts: Any) -> None:
-    """Print tables and lines, and write them into the log file that the command line has opened."""
-    files = [
-        handler.stream
-        for handler in logging.getLogger().handlers
-        if isinstance(handler, logging.FileHandler) and is_rank_zero()
-    ]
-    for console in (wide_console(), *map(plain_console, files)):
-        for part in parts:
-            console.print(part, soft_wrap=isinstance(part, str))
-
-
-def wide_console() -> Console:
-    """The terminal; or a wide page, where output goes into a file or a pipe. Only the main process speaks."""
-    return plain_console(None, quiet=not is_rank_zero())
-
-
-def plain_console(file: IO[str] | None, quiet: bool = False) -> Console:
-    """A console that shows names as they are, with brackets and colons; wide if it is no terminal."""
-    console = Console(file=file, quiet=quiet, markup=False, emoji=False, highlight=False)
-    if not console.is_terminal:
-        console.width = 120
-    return console
