@@ -32,7 +32,7 @@ def set_up(config: Config) -> None:
     on_gpus = config.trainer.accelerator == "gpu" or (config.trainer.accelerator == "auto" and found)
     if on_gpus and found < config.trainer.devices:
         raise UserError(
-            f"trainer.devices={config.trainer.devices} GPUs, but there are {found}: choose trainer=cpu or fewer"
+            f"trainer.devices={config.trainer.devices} GPUs, but there are {found}: take trainer=cpu or fewer"
         )
     threads = config.threads or max(1, cores() // config.trainer.devices)
     # Lightning and the workers look at the variables.

@@ -151,8 +151,8 @@ def _networks(config: Config) -> Iterator[str]:
     is_detector, name = segmenter["_target_"] == MASK_RCNN, backbone.get("name")
     if is_detector and config.meta.order == "second_order":
         yield (
-            "meta.order=second_order is impossible for Mask R-CNN, for RoIAlign has no second derivative: use "
-            "meta.order=second_order_heads or segmenter=light_deeplab"
+            "meta.order=second_order is impossible for Mask R-CNN, for RoIAlign has no second derivative: "
+            "use meta.order=second_order_heads or segmenter=light_deeplab"
         )
     if is_detector and segmenter["weights"] == "coco" and name not in COCO_BACKBONES:
         yield (

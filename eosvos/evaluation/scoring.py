@@ -66,8 +66,8 @@ def fill_folder(
 ) -> list[SequenceRecord]:
     """Segment the sequences that are not yet finished in a results folder; then write its tables.
 
-    Processes share the work. visualisations: how many sequences get a strip of frames beside their masks; None: all.
-    tell: is called with each record as it is there. Returns the record of every sequence, in order.
+    Processes share the work. visualisations: how many sequences get a strip of frames beside their masks;
+    None: all. tell: is called with each record as it is there. Returns the record of every sequence, in order.
     """
 
     def record_of(number: int) -> SequenceRecord:

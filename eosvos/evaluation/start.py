@@ -38,7 +38,7 @@ def with_checkpoint(config: Config) -> tuple[Config, LoadedCheckpoint | None]:
         if key.startswith(BROUGHT_ALONG) and ours != its:
             there = "" if OmegaConf.is_config(its) else f", which has {its}"
             raise UserError(
-                f"{key} cannot be changed beside checkpoint={config.checkpoint}{there}: leave it out, or train "
-                "a new network without checkpoint="
+                f"{key} cannot be changed beside checkpoint={config.checkpoint}{there}: leave it out, or "
+                "train a new network without checkpoint="
             )
     return merged, loaded

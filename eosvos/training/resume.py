@@ -39,8 +39,8 @@ def check_same_run(config: Config, loaded: LoadedCheckpoint) -> None:
     changed = list(differences(loaded.settings, run_settings(config)))
     if changed:
         raise UserError(
-            f"{checkpoint} is of a run with other settings ({'; '.join(changed)}): repeat its command to resume "
-            "it, or leave resume=true out to start anew from its weights"
+            f"{checkpoint} is of a run with other settings ({'; '.join(changed)}): repeat its command to "
+            "resume it, or leave resume=true out to start anew from its weights"
         )
     parent = loaded.stage == "parent"
     key, wanted = ("parent.steps", config.parent.steps) if parent else ("iterations", config.iterations)
