@@ -1,6 +1,6 @@
 """Segment videos from one mask each, and measure: python evaluate.py --help."""
 
-from eosvos.config.messages import command
+from eosvos.commands import evaluate
 
 if __name__ == "__main__":
-    command("evaluate")
+    evaluate()

@@ -1,6 +1,6 @@
 """Learn how to fine-tune: python train.py --help."""
 
-from eosvos.config.messages import command
+from eosvos.commands import train
 
 if __name__ == "__main__":
-    command("train")
+    train()

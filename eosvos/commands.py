@@ -1,138 +1,54 @@
-"""The two commands: from the command line, through the checks of one run or of a whole sweep, to the work.
+"""The two commands. What they need is imported within, so that a signal is answered quietly from the start."""
 
-Little is imported before the work begins, so that help and mistakes are answered at once.
-"""
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-import copy
-import os
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
-import hydra
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.experimental.callback import Callback
-from hydra.types import RunMode
-from omegaconf import DictConfig, open_dict, read_write
-
-from eosvos.config.checks import check
-from eosvos.config.command_line import run_mode
-from eosvos.config.help import CONF
 from eosvos.config.messages import job_errors, user_errors
-from eosvos.config.quoting import override
-from eosvos.config.schema import register
-from eosvos.config.training import Config
-from eosvos.data.splits import Videos, list_videos
-from eosvos.errors import UserError
-from eosvos.evaluation.folders import check_folders, check_place, check_unread
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
-class Checks(Callback):
-    """Checks a run, or every job of a sweep, before Hydra makes a folder and before the first job starts.
+def train() -> None:
+    """Do what the command line asks of train.py, whose configuration is conf/train.yaml."""
 
-    training: whether the work is train.py's.
-    """
+    def work(cfg: "DictConfig") -> Any:
+        from eosvos.sweep import prepare
 
-    def __init__(self, training: bool) -> None:
-        self.training = training
-
-    def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Check the run; its folder, of which Hydra makes use next, loses a leading ~."""
-        with user_errors():
-            config.hydra.run.dir = os.path.expanduser(config.hydra.run.dir)
-            self._check(config, config.hydra.run.dir)
-
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Check all jobs of the sweep; its folder loses a leading ~, in what they are composed from, too."""
-        with user_errors():
-            folder = config.hydra.sweep.dir = os.path.expanduser(config.hydra.sweep.dir)
-            config.hydra.overrides.hydra.append(override("hydra.sweep.dir", folder))
-            check_place(Path(folder), "hydra.sweep.dir")
-            takers: dict[Path, str] = {}
-            for job in _jobs(config):
-                name = f"job {job.hydra.job.num} ({' '.join(job.hydra.overrides.task)})"
-                try:
-                    places = self._check(job, os.path.join(folder, job.hydra.sweep.subdir))
-                except UserError as error:
-                    raise UserError(f"{name}: {error}") from None
-                for place in places:
-                    if takers.setdefault(place, name) != name:
-                        raise UserError(
-                            f"{name} and {takers[place]} would both write into {place}: "
-                            "give each job a folder of its own, as in 'results=DIR/${hydra:job.num}'"
-                        )
-
-    def _check(self, config: DictConfig, folder: str) -> set[Path]:
-        """Prepare a job as it will be in its folder, without making it; returns what it writes into."""
-        config = copy.deepcopy(config)
-        with read_write(config), open_dict(config):
-            config.hydra.runtime.output_dir = os.path.abspath(folder)
-        HydraConfig.instance().set_config(config)
-        try:
-            cfg = copy.deepcopy(config)
-            with read_write(cfg), open_dict(cfg):
-                del cfg["hydra"]
-            checked, _ = prepare(cfg, self.training)
-            return {Path(place).resolve() for place in (checked.output, checked.results) if place is not None}
-        finally:
-            HydraConfig.instance().cfg = None
-
-
-def _jobs(config: DictConfig) -> Iterator[DictConfig]:
-    """The configuration of each job of a sweep, as Hydra's own sweeper and launcher compose them.
-
-    None for another sweeper, which chooses settings as it goes.
-    """
-    if config.hydra.sweeper._target_ != f"{BasicSweeper.__module__}.{BasicSweeper.__name__}":
-        return
-    loader = GlobalHydra.instance().config_loader()
-    swept = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    parsed = OverridesParser.create(config_loader=loader).parse_overrides(
-        [*swept, *config.hydra.overrides.task]
-    )
-    (jobs,) = BasicSweeper.split_arguments(parsed, None)
-    for number, overrides in enumerate(jobs):
-        job = loader.load_sweep_config(config, overrides)
-        with open_dict(job):
-            job.hydra.job.id = job.hydra.job.num = number
-        yield job
-
-
-def prepare(cfg: DictConfig, training: bool = True) -> tuple[Config, Videos]:
-    """Check a whole configuration and list its videos; raises UserError. Makes nothing, and takes no torch.
-
-    training: whether the work is train.py's; evaluate.py needs the test videos alone.
-    """
-    config = check(cfg)
-    check_folders(config, training)
-    videos = list_videos(config, training)
-    check_unread(config, videos.test, videos.folders)
-    return config, videos
-
-
-def run(name: str) -> None:
-    """Do what the command line asks of NAME.py, whose configuration is conf/NAME.yaml."""
-    register()
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(_TASKS[name])()
-
-
-def _train(cfg: DictConfig) -> None:
-    with job_errors(sweep=run_mode() == RunMode.MULTIRUN):
         prepared = prepare(cfg)
         from eosvos.training.train import train
 
-        train(*prepared)
+        return train(*prepared)
+
+    _run("train", work)
 
 
-def _evaluate(cfg: DictConfig) -> None:
-    with job_errors(sweep=run_mode() == RunMode.MULTIRUN):
+def evaluate() -> None:
+    """Do what the command line asks of evaluate.py, whose configuration is conf/evaluate.yaml."""
+
+    def work(cfg: "DictConfig") -> Any:
+        from eosvos.sweep import prepare
+
         prepared = prepare(cfg, training=False)
         from eosvos.evaluation.evaluate import evaluate
 
-        evaluate(*prepared)
+        return evaluate(*prepared)
+
+    _run("evaluate", work)
 
 
-_TASKS = {"train": _train, "evaluate": _evaluate}
+def _run(name: str, work: Callable[["DictConfig"], Any]) -> None:
+    with user_errors():
+        import hydra
+        from hydra.types import RunMode
+
+        from eosvos.config.command_line import run_mode
+        from eosvos.config.help import CONF
+        from eosvos.config.schema import register
+
+        def job(cfg: "DictConfig") -> None:
+            with job_errors(sweep=run_mode() == RunMode.MULTIRUN):
+                work(cfg)
+
+        register()
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()

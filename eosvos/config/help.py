@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
+_PACKAGE = Path(__file__).resolve().parents[1]
+CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if path.is_dir())
+"""The folder of config files: in the package where it is installed, beside it in a checkout."""
 GROUPS = (
     "dataset",
     "segmenter",

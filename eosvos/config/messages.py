@@ -87,13 +87,5 @@ def job_errors(sweep: bool) -> Iterator[None]:
     sys.exit(status)
 
 
-def command(name: str) -> None:
-    """Run train.py or evaluate.py, by name, and end the process where that goes wrong."""
-    with user_errors():
-        from eosvos.commands import run
-
-        run(name)
-
-
 def _with_notes(error: BaseException) -> str:
     return "; ".join([str(error), *getattr(error, "__notes__", ())])
