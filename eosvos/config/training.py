@@ -104,6 +104,7 @@ class Config(Settings):
     meta: Meta = Meta()
     finetune: Finetune = Finetune()
     final_eval: FinalEval = FinalEval()
+    #: The data set: its option decides which of the settings below it has.
     dataset: Dataset
     #: Networks, each by its _target_.
     segmenter: dict[str, Any]
