@@ -32,9 +32,7 @@ class Adapter(Protocol):
         ...
 
 
-def first_frame_batches(
-    image: Tensor, mask: Tensor, finetune: Finetune, *seed: int | str
-) -> Iterator[Batch]:
+def first_frame_batches(image: Tensor, mask: Tensor, finetune: Finetune, *seed: int | str) -> Iterator[Batch]:
     """The batches of fine-tuning on one annotated frame, `finetune.steps` of them.
 
     image: float [3, H, W] in 0..1; mask: uint8 [H, W] of 0, 1, 255. Without augmentation all batches are the

@@ -19,8 +19,8 @@ from eosvos.inference.propagate import ObjectTrack
 
 @dataclass
 class Timing:
-    """Seconds spent on a sequence: in adaptations (first frame and online, of all objects), and in propagation
-    to the other frames.
+    """Seconds that a sequence took: its adaptations (first frame and online, of all objects), and the
+    propagation to the other frames.
     """
 
     adaptation_seconds: float = 0.0

@@ -90,14 +90,14 @@ class ObjectTrack:
     def _propagate(self, features: Features, index: int, image: Tensor, frame: int) -> Tensor:
         prior = self._segment_prior if self._redetect else self._prior
         with isolated_rng(*self._seed, "segment", frame):
-            prediction = self._segmenter.segment(features, index, prior, redetect=self._redetect)
-        mask = prediction.probability >= THRESHOLD
+            probability = self._segmenter.segment(features, index, prior, redetect=self._redetect)
+        mask = probability >= THRESHOLD
         box = mask_box(mask)
         self._redetect = box is None
         self._prior = self._prior if box is None else box
         if box is not None:
             self._recent.append((image, mask.to(torch.uint8)))
-        return prediction.probability
+        return probability
 
     def adapt_online(self, frame: int) -> None:
         """Adapt to the annotated frame and to the predictions of the segment that ends before frame number

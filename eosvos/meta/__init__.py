@@ -1,3 +1,1 @@
-"""Learning to fine-tune: initial weights, inner learning rates, the inner loop, and the outer loop that trains
-them.
-"""
+"""Learning to fine-tune: initial weights, inner learning rates, the inner loop, and the outer loop."""

@@ -1,4 +1,4 @@
-"""Inner learning rates, as transforms of gradients that learn2learn's update rule applies (method, section 4)."""
+"""Inner learning rates, as gradient transforms of learn2learn's update rule (method, section 4)."""
 
 from collections.abc import Callable, Iterable, Sequence
 

@@ -180,7 +180,9 @@ class MetaLearner(nn.Module):
         meta_gradient = [
             torch.zeros_like(p) if gradient is None else gradient
             for p, gradient in zip(
-                parameters, torch.autograd.grad(adapted, parameters, gradients, allow_unused=True), strict=True
+                parameters,
+                torch.autograd.grad(adapted, parameters, gradients, allow_unused=True),
+                strict=True,
             )
         ]
         query_loss = torch.stack(query_losses).sum()

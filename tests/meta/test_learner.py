@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from eosvos.config.meta import InnerLR
 from eosvos.errors import UserError
 from eosvos.meta.learner import MetaLearner, total_loss
-from eosvos.models.segmenter import Features, Prediction, Segmenter
+from eosvos.models.segmenter import Features, Segmenter
 
 NAMES = ("0.weight", "0.bias", "2.weight", "2.bias")
 
@@ -38,14 +38,11 @@ class TinySegmenter(Segmenter):
 
     def segment(
         self, features: Features, index: int, prior: Tensor | None = None, redetect: bool = False
-    ) -> Prediction:
+    ) -> Tensor:
         raise NotImplementedError
 
     def head_parameters(self) -> list[nn.Parameter]:
         return list(self.backbone[2].parameters())
-
-    def encoder_parameters(self) -> list[nn.Parameter]:
-        return list(self.backbone.parameters())
 
 
 @pytest.fixture(scope="module")
@@ -291,5 +288,7 @@ def test_second_order_is_refused_where_it_cannot_work():
     class Detector(TinySegmenter):
         second_order_everywhere = False
 
-    with pytest.raises(UserError, match=r"order=second_order is impossible for Detector.*order=second_order_heads"):
+    with pytest.raises(
+        UserError, match=r"order=second_order is impossible for Detector.*order=second_order_heads"
+    ):
         MetaLearner(Detector(), order="second_order")
