@@ -138,7 +138,7 @@ class MetaLearner(nn.Module):
     def adapt(
         self, batches: Iterable[Batch], differentiable: bool = False, start: Segmenter | None = None
     ) -> Segmenter:
-        """The segmenter after one inner step per batch, see `inner_loop`; without a batch, a copy of the start."""
+        """The segmenter after one inner step per batch, see `inner_loop`; a copy of the start without any."""
         segmenter = None
         for step in self.inner_loop(batches, differentiable, start):
             segmenter = step.segmenter
@@ -153,8 +153,8 @@ class MetaLearner(nn.Module):
         query_weights: Sequence[float],
         truncate_every: int | None = None,
     ) -> MetaGradient:
-        """Gradient of the query loss after adaptation with respect to initial weights and inner learning rates
-        (method, section 6).
+        """Gradient of the query loss after adaptation, with respect to the initial weights and the inner
+        learning rates (method, section 6).
 
         support: one batch per inner step. query: batches whose losses are added up. query_weights: one per
         inner step; the query loss after step k is multiplied by query_weights[k] (0: it is not computed).
@@ -177,13 +177,10 @@ class MetaLearner(nn.Module):
         # One backward pass through the inner steps for the query losses of all steps together.
         adapted, gradients = zip(*query_gradients, strict=True)
         parameters = self.meta_parameters()
+        propagated = torch.autograd.grad(adapted, parameters, gradients, allow_unused=True)
         meta_gradient = [
             torch.zeros_like(p) if gradient is None else gradient
-            for p, gradient in zip(
-                parameters,
-                torch.autograd.grad(adapted, parameters, gradients, allow_unused=True),
-                strict=True,
-            )
+            for p, gradient in zip(parameters, propagated, strict=True)
         ]
         query_loss = torch.stack(query_losses).sum()
         return MetaGradient(meta_gradient, query_loss, support_losses[0], support_losses[-1])

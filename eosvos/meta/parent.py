@@ -1,4 +1,4 @@
-"""Supervised ("parent") training: the segmenter learns to segment objects before it learns to be fine-tuned."""
+"""Parent training: the segmenter learns to segment objects, supervised, before meta-training."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The meta-training loop: averages over finite tasks, outer steps, clamped inner learning rates, scores of validation."""
+"""The meta-training loop: means over finite tasks, outer steps, clamped inner learning rates, validation."""
 
 import logging
 import os
