@@ -8,19 +8,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from eosvos.data.augment import AugmentConfig
+from eosvos.config.data import Augmentation, Synthetic, Tasks
+from eosvos.config.inference import Finetune, Online
+from eosvos.config.meta import InnerLR, Meta
+from eosvos.config.training import Parent
 from eosvos.data.datamodule import VOSDataModule
 from eosvos.data.sequence import VideoSequence
-from eosvos.data.synthetic import SyntheticPool, SyntheticVideo
+from eosvos.data.synthetic import SyntheticTaskSource, SyntheticVideo
 from eosvos.data.tasks import Task, TaskSampler
-from eosvos.inference.finetune import FinetuneConfig, OnlineConfig, first_frame_batches
+from eosvos.inference.finetune import first_frame_batches
 from eosvos.inference.predictor import Predictor
 from eosvos.meta.learner import MetaLearner
-from eosvos.meta.learning_rates import RateConfig
 from eosvos.meta.module import MetaModule
-from eosvos.meta.outer import OuterConfig
 from eosvos.meta.parent import ParentModule
-from eosvos.models.segmenter import Batch, Features, Prediction, Segmenter
+from eosvos.models.segmenter import Batch, Features, Segmenter
 from eosvos.run.scoring import Validation
 from eosvos.seeding import derive_seed, isolated_rng
 
@@ -91,12 +92,12 @@ class Drawing(Segmenter):
         return Features({"images": images}, SIZE)
 
     def segment(
-        self, features: Features, index: int, prior: Tensor | None = None, search: bool = False
-    ) -> Prediction:
+        self, features: Features, index: int, prior: Tensor | None = None, redetect: bool = False
+    ) -> Tensor:
         self.drawn["segment"].append(torch.rand(4))
         probability = torch.zeros(SIZE)
         probability[4:12, 4:12] = 1
-        return Prediction(probability, torch.tensor([4.0, 4.0, 12.0, 12.0]), 1.0)
+        return probability
 
     def head_parameters(self) -> list[nn.Parameter]:
         return []
@@ -108,18 +109,18 @@ class DrawingAdapter:
     def __init__(self) -> None:
         self.segmenter = Drawing()
 
-    def adapt(
-        self, batches: Iterable[Batch], differentiable: bool = False, start: Segmenter | None = None
-    ) -> Segmenter:
+    def adapt(self, batches: Iterable[Batch], *, start: Segmenter | None = None) -> Segmenter:
         self.segmenter.drawn["adapt" if start is None else "online"].append(torch.rand(4))
         if start is None:
             self.segmenter.drawn["augment"] += [images for images, _ in batches]
         return self.segmenter
 
-    def with_rate(self, rate: float) -> "DrawingAdapter":
+    def with_fixed_lr(self, lr: float) -> "DrawingAdapter":
         return self
 
 
+UNCHANGED = dict.fromkeys(("flip", "rotation", "brightness", "contrast", "saturation", "hue"), 0.0)
+NO_AUGMENTATION = Augmentation(**UNCHANGED, scale_min=1.0, scale_max=1.0)
 ANOTHER = {"seed": 2, "iteration": 8, "slot": 0}
 
 
@@ -138,47 +139,46 @@ def test_a_block_of_its_own_seed_leaves_the_draws_around_it_alone():
 
 
 @pytest.mark.parametrize(
-    ("videos", "options"),
+    ("videos", "tasks"),
     [
-        ([Clip(length=40, masks=40)], {"query_frames": 3}),
-        ([Clip()], {"augment": AugmentConfig()}),
-        ([Clip("one"), Clip("other")], {"mixed": 1.0}),
+        ([Clip(length=40, masks=40)], Tasks(query_frames=3, augment=None)),
+        ([Clip()], Tasks()),
+        ([Clip("one"), Clip("other")], Tasks(augment=NO_AUGMENTATION.model_copy(update={"copy_paste": 1.0}))),
     ],
-    ids=["frames", "augmentation", "mixing"],
+    ids=["frames", "augmentation", "copy_paste"],
 )
-def test_what_is_drawn_for_a_task_depends_on_seed_iteration_and_slot(videos, options):
+def test_what_is_drawn_for_a_task_depends_on_seed_iteration_and_slot(videos, tasks):
     """One object at a time: nothing but the draws tells its tasks apart."""
 
     def draw(seed: int, iteration: int, slot: int) -> Drawn:
-        pool = [(video, 1) for video in videos]
-        task = TaskSampler(pool[:1] if len(pool) == 1 else AlwaysFirst(pool), 4, seed=seed, **options).sample(
-            iteration, slot
-        )
+        objects = [(video, 1) for video in videos]
+        source = objects if len(objects) == 1 else AlwaysFirst(objects)
+        task = TaskSampler(source, tasks, 4, seed=seed).sample(iteration, slot)
         return {"support": [task.support_images], "query": [task.query_images]}
 
     check(draw, {"seed": 1, "iteration": 7, "slot": 2}, ANOTHER)
 
 
 class AlwaysFirst:
-    """A pool that the other video is drawn from, but whose tasks are all of the first."""
+    """A task source that the other video is drawn from, but whose tasks are all of the first."""
 
-    def __init__(self, pool: list[tuple[VideoSequence, int]]) -> None:
-        self.pool = pool
+    def __init__(self, objects: list[tuple[VideoSequence, int]]) -> None:
+        self.objects = objects
         self.asked = False
 
     def __len__(self) -> int:
-        return len(self.pool)
+        return len(self.objects)
 
     def __getitem__(self, i: int) -> tuple[VideoSequence, int]:
         first, self.asked = not self.asked, True
-        return self.pool[0 if first else 1]
+        return self.objects[0 if first else 1]
 
 
 def test_the_order_of_an_epoch_depends_on_seed_and_epoch():
-    pool = [(Clip(str(i)), 1) for i in range(30)]
+    objects = [(Clip(str(i)), 1) for i in range(30)]
 
     def draw(seed: int, epoch: int, batch: int = 5) -> Drawn:
-        sampler = TaskSampler(pool, batch, seed=seed)
+        sampler = TaskSampler(objects, Tasks(augment=None), batch, seed=seed)
         names = [sampler.sample(*divmod(30 * epoch + i, batch)).sequence for i in range(30)]
         assert len(set(names)) == 30
         return {"order": [torch.tensor([int(name) for name in names])]}
@@ -188,13 +188,13 @@ def test_the_order_of_an_epoch_depends_on_seed_and_epoch():
 
 
 def test_tasks_are_the_same_in_whatever_process_order_and_company(monkeypatch):
-    pool = [(Clip(f"clip{i}", length=5, masks=5), 1) for i in range(7)]
+    objects = [(Clip(f"clip{i}", length=5, masks=5), 1) for i in range(7)]
 
     def tasks(world: int) -> dict[tuple[int, int], Task]:
         found = {}
         for rank in reversed(range(world)):
             monkeypatch.setattr("eosvos.data.datamodule.place", lambda rank=rank: (rank, world))
-            data = VOSDataModule(pool, [], [], 3, 4, seed=1, augment=AugmentConfig())
+            data = VOSDataModule(objects, [], [], Tasks(), 3, 4, seed=1)
             found |= {(t.iteration, t.slot): t for batch in data.train_dataloader() for t in batch}
         return found
 
@@ -209,8 +209,8 @@ def some_task(iteration: int, slot: int) -> Task:
 
 
 def meta_draws(seed: int, iteration: int, slot: int, beside: tuple[int, ...] = ()) -> Drawn:
-    learner = MetaLearner(Drawing(), RateConfig(level="single"))
-    module = MetaModule(learner, OuterConfig(), 10, [0, 1], seed=seed)
+    learner = MetaLearner(Drawing(), InnerLR(level="single"))
+    module = MetaModule(learner, Meta(inner_steps=2), 10, seed=seed)
     module.sum_over_tasks([*(some_task(iteration, other) for other in beside), some_task(iteration, slot)])
     return {"losses": learner.segmenter.drawn["losses"][3 * len(beside) :]}
 
@@ -223,9 +223,9 @@ def test_adapting_to_a_task_draws_by_seed_iteration_and_slot():
 
 
 def parent_draws(seed: int, iteration: int, slot: int, beside: tuple[int, ...] = ()) -> Drawn:
-    learner = MetaLearner(Drawing(), RateConfig(level="single"))
+    learner = MetaLearner(Drawing(), InnerLR(level="single"))
     tasks = [*(some_task(iteration, other) for other in beside), some_task(iteration, slot)]
-    ParentModule(learner, 10, 0.1, seed=seed).training_step(tasks, 0)
+    ParentModule(learner, Parent(steps=10), seed=seed).training_step(tasks, 0)
     return {"losses": learner.segmenter.drawn["losses"][len(beside) :]}
 
 
@@ -235,12 +235,12 @@ def test_parent_training_draws_by_seed_iteration_and_slot():
     assert not same(parent_draws(1, 7, 2), {"losses": meta_draws(1, 7, 2)["losses"][:1]}, "losses")
 
 
-ONLINE = FinetuneConfig(steps=2, batch=3, augment=True, online=OnlineConfig(every=2, steps=1))
+ONLINE = Finetune(steps=2, batch_size=3, augment=True, online=Online(every=2, steps=1))
 
 
 def track_draws(seed: int, name: str, object_id: int, beside: tuple[int, ...] = (), **options: Any) -> Drawn:
     adapter = DrawingAdapter()
-    finetune = FinetuneConfig(**{**vars(ONLINE), **options})
+    finetune = ONLINE.model_copy(update=options)
     list(Predictor(adapter, finetune, seed=seed).segment(Clip(name, (object_id, *beside), length=6)))
     return adapter.segmenter.drawn
 
@@ -267,7 +267,7 @@ def test_following_an_object_draws_by_frame():
 
 def test_following_an_object_draws_the_same_in_any_company_and_chunks():
     alone = track_draws(1, "clip", 5)
-    assert all(same(track_draws(1, "clip", 5, lookahead=1), alone, kind) for kind in alone)
+    assert all(same(track_draws(1, "clip", 5, feature_batch_size=1), alone, kind) for kind in alone)
     beside, other = track_draws(1, "clip", 5, beside=(9,)), track_draws(1, "clip", 9)
     for kind in ("adapt", "online", "segment"):
         drawn = {tuple(values.tolist()) for values in beside[kind]}
@@ -285,8 +285,8 @@ def test_validation_draws_by_its_seed():
 
 def test_every_copy_of_every_step_of_fine_tuning_is_augmented_on_its_own():
     clip = Clip()
-    config = FinetuneConfig(steps=3, batch=4)
-    batches = list(first_frame_batches(clip.image(0) / 255, clip.mask(0), config, 1, "clip", 1))
+    finetune = Finetune(steps=3, batch_size=4)
+    batches = list(first_frame_batches(clip.image(0) / 255, clip.mask(0), finetune, 1, "clip", 1))
     images, masks = (torch.cat(values) for values in zip(*batches, strict=True))
     assert len(images.flatten(1).unique(dim=0)) == 12
     assert len(masks.flatten(1).unique(dim=0)) > 6
@@ -298,9 +298,8 @@ def test_frames_of_a_task_share_colours_and_flip_and_are_turned_and_scaled_each_
             return super().image(0)
 
     def frames(**changes: float) -> list[Tensor]:
-        nothing = dict.fromkeys(("flip", "rotation", "brightness", "contrast", "saturation", "hue"), 0.0)
-        config = AugmentConfig(**{**nothing, "scale_min": 1.0, "scale_max": 1.0, **changes})
-        task = TaskSampler([(Still(), 1)], 1, config, query_frames=3).sample(4, 0)
+        tasks = Tasks(query_frames=3, augment=NO_AUGMENTATION.model_copy(update=changes))
+        task = TaskSampler([(Still(), 1)], tasks, 1).sample(4, 0)
         return [*task.support_images, *task.query_images]
 
     plain = frames()[0]
@@ -314,19 +313,22 @@ def test_frames_of_a_task_share_colours_and_flip_and_are_turned_and_scaled_each_
 
 def test_a_procedural_video_is_drawn_by_seed_and_index():
     def draw(seed: int, index: int) -> Drawn:
-        video = SyntheticVideo(seed, index, (32, 48), 4, max_objects=1)
+        video = SyntheticVideo(index, Synthetic(size=[32, 48], num_frames=4, max_objects=1, seed=seed))
         return {str(t): [video.image(t), video.mask(t)] for t in range(4)}
 
     check(draw, {"seed": 1, "index": 5}, {"seed": 2, "index": 6})
 
 
 def test_the_number_of_objects_and_the_chosen_one_are_drawn_by_seed_and_index():
+    def settings(seed: int) -> Synthetic:
+        return Synthetic(size=[32, 48], num_frames=2, seed=seed)
+
     def counts(seed: int) -> list[int]:
-        return [SyntheticVideo(seed, index, (32, 48), 2).num_objects for index in range(60)]
+        return [SyntheticVideo(index, settings(seed)).num_objects for index in range(60)]
 
     def chosen(seed: int) -> list[tuple[int, int]]:
-        pool = SyntheticPool((32, 48), 2, seed=seed)
-        return [(video.num_objects, object_id) for video, object_id in (pool[i] for i in range(60))]
+        source = SyntheticTaskSource(settings(seed))
+        return [(video.num_objects, object_id) for video, object_id in (source[i] for i in range(60))]
 
     assert set(counts(0)) == {1, 2, 3}
     assert counts(0) != counts(1)

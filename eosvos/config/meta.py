@@ -43,7 +43,7 @@ class Outer(Settings):
     """The outer optimiser, which learns initial weights and inner learning rates (method, section 6)."""
 
     #: Any optimiser of torch.optim, by _target_; lr and weight_decay are those of the initial weights.
-    optimizer: Any = Field(default_factory=lambda: dict(RADAM))
+    optimizer: dict[str, Any] = Field(default_factory=lambda: dict(RADAM))
     #: Outer learning rate and weight decay of the inner learning rates (or their logarithms).
     inner_lr: Group = Group()
     #: Largest norm of the meta-gradient, of initial weights and inner learning rates apart; null: any.
@@ -63,7 +63,7 @@ class Meta(Settings):
     inner_steps: int = Field(5, ge=1)
     #: Inner gradients are constants, or are differentiated: those of the segmenter's heads, or all of them.
     order: Literal["first_order", "second_order_heads", "second_order"] = "first_order"
-    #: Whether the backbone and the RPN are adapted and learned.
+    #: Whether the backbone is adapted and learned; the RPN always is.
     train_encoder: bool = True
     #: Take the query loss after every inner step, not after the last one alone.
     multi_step_loss: bool = False

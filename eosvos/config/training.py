@@ -36,7 +36,7 @@ class Parent(Settings):
     #: Frames in a step, over all processes.
     batch_size: int = Field(4, ge=1)
     #: Any optimiser of torch.optim, by _target_; its lr falls to a hundredth along a half cosine.
-    optimizer: Any = Field(default_factory=lambda: dict(ADAMW))
+    optimizer: dict[str, Any] = Field(default_factory=lambda: dict(ADAMW))
 
 
 class FinalEval(Settings):

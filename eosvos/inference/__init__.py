@@ -1,3 +1,3 @@
-"""One-shot video object segmentation: fine-tune on the first mask, propagate, keep adapting, merge (method,
-section 7).
+"""One-shot video object segmentation: fine-tuning on the first mask, propagation, online adaptation, merging
+of objects (method, section 7).
 """

@@ -1,26 +1,26 @@
-"""Predictor: a video and its first masks in, a label map for every frame out."""
+"""Predictor: makes a label map for every frame of a video from its first masks."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from eosvos.config.inference import Finetune
 from eosvos.data.arrays import Array, ArraySequence
 from eosvos.data.sequence import VideoSequence
 from eosvos.data.tasks import object_mask
 from eosvos.errors import UserError
-from eosvos.inference.finetune import Adapter, FinetuneConfig
+from eosvos.inference.finetune import Adapter
 from eosvos.inference.merge import ANNOTATED, merge_objects
 from eosvos.inference.propagate import ObjectTrack
 
 
 @dataclass
 class Timing:
-    """Seconds spent on a sequence: in adaptations (first frame and online, of all objects) and in propagated
-    frames.
+    """Seconds that a sequence took: its adaptations (first frame and online, of all objects), and the
+    propagation to the other frames.
     """
 
     adaptation_seconds: float = 0.0
@@ -42,32 +42,17 @@ class Timing:
 class Predictor:
     """Segments the objects of a video from the frame in which each is first annotated (method, section 7).
 
-    adapter: a learner, on whose device everything happens; it is not changed. seed: with the sequence's name,
-    fixes everything that is drawn at random. Objects advance in lockstep, each with its own adapted
-    segmenter, and do not influence one another.
+    adapter: a learner, which is not changed; everything is computed on its device. seed: fixes, with the
+    sequence's name, everything that is drawn at random. Each object has its own adapted segmenter, and does
+    not influence the others.
     """
 
-    def __init__(self, adapter: Adapter, finetune: FinetuneConfig, seed: int = 0) -> None:
-        self.adapter = adapter if finetune.rate is None else adapter.with_rate(finetune.rate)
+    def __init__(self, adapter: Adapter, finetune: Finetune, seed: int = 0) -> None:
+        self.adapter = adapter if finetune.fixed_lr is None else adapter.with_fixed_lr(finetune.fixed_lr)
         self.finetune = finetune
         self.seed = seed
         self.device = next(adapter.segmenter.parameters()).device
         self.timing = Timing()
-
-    @classmethod
-    def from_checkpoint(
-        cls, path: str | Path, finetune: FinetuneConfig | None = None, device: str | torch.device = "cpu"
-    ) -> "Predictor":
-        """A predictor from a checkpoint of `train.py`, which brings its network and its fine-tuning settings
-        along.
-
-        Raises UserError if the file is missing or is no such checkpoint.
-        """
-        # Composition knows all layers, so that this one need not; only this convenience reaches up to it.
-        from eosvos.run.checkpoint import load_checkpoint
-
-        loaded = load_checkpoint(Path(path), device)
-        return cls(loaded.learner, finetune or loaded.finetune)
 
     def segment(self, sequence: VideoSequence) -> Iterator[tuple[str, Tensor]]:
         """Yield (frame name, label map uint8 [H, W] on the CPU) for every frame in order.
@@ -114,10 +99,10 @@ class Predictor:
     def _chunk_end(
         self, sequence: VideoSequence, firsts: dict[int, int], tracks: dict[int, ObjectTrack], frame: int
     ) -> int:
-        """The frames up to this one share all weights: no object appears and none adapts among them."""
+        """The first frame after `frame` before which an object appears or adapts, or a feature batch ends."""
         if frame in firsts.values():
             return frame + 1
-        ends = [frame + self.finetune.lookahead, sequence.num_frames]
+        ends = [frame + self.finetune.feature_batch_size, sequence.num_frames]
         ends += [first for first in firsts.values() if first > frame]
         ends += [
             frame + n for track in tracks.values() if (n := track.frames_until_adaptation(frame)) is not None
@@ -144,7 +129,7 @@ class Predictor:
                 self._count_adaptation(started)
 
     def _now(self) -> float:
-        """The time in seconds, when all that was asked of a GPU is done."""
+        """The time in seconds, after a GPU has finished its work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()

@@ -1,4 +1,4 @@
-"""One object on its way through a video: its adapted segmenter, and the box that goes from frame to frame."""
+"""Propagation of one object through a video: its adapted segmenter, and its box from frame to frame."""
 
 import logging
 from collections import deque
@@ -7,9 +7,10 @@ from itertools import repeat
 
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
-from eosvos.finite import all_finite
-from eosvos.inference.finetune import Adapter, FinetuneConfig, first_frame_batches
+from eosvos.config.inference import Finetune
+from eosvos.inference.finetune import Adapter, first_frame_batches
 from eosvos.models.proposals import tight_boxes
 from eosvos.models.segmenter import THRESHOLD, Batch, Features, Segmenter
 from eosvos.seeding import isolated_rng
@@ -36,48 +37,46 @@ class ObjectTrack:
     def __init__(
         self,
         adapter: Adapter,
-        config: FinetuneConfig,
+        finetune: Finetune,
         image: Tensor,
         mask: Tensor,
         first: int,
         seed: tuple[int | str, ...],
     ) -> None:
         self._adapter = adapter
-        self._config = config
+        self._online = finetune.online
         self._seed = seed
         self._first = first
         self._annotated = (image, mask)
         self._segment_prior = self._prior = mask_box(mask == 1)
-        self._lost = False
-        self._recent: deque[Batch] = deque(maxlen=config.online.every if config.online else 0)
-        self._segmenter = self._adapted(first, first_frame_batches(image, mask, config, *seed))
+        self._redetect = False
+        self._recent: deque[Batch] = deque(maxlen=finetune.online.every or 0)
+        self._segmenter = self._adapted(first, first_frame_batches(image, mask, finetune, *seed))
         self._after_first_frame = self._segmenter
 
     def _adapted(self, frame: int, batches: Iterable[Batch], start: Segmenter | None = None) -> Segmenter:
-        """What the adapter makes of batches before frame number `frame`; warns if it is of no use."""
+        """The adapted segmenter for frame number `frame` and on; warns if its weights are not finite."""
         with isolated_rng(*self._seed, "adapt", frame):
             segmenter = self._adapter.adapt(batches, start=start)
-        if not all_finite(segmenter.parameters()):
+        if not get_total_norm(segmenter.parameters()).isfinite():
             _log.warning(
-                "%s: fine-tuning at frame %d diverged, and the object is not found with what came out; set "
-                "meta.rates.clip=5, or lower finetune.rate if that is set",
+                "%s: fine-tuning at frame %d diverged, and the object is not found after it; set "
+                "inner_lr.max_grad_norm=5, or lower finetune.fixed_lr if that is set",
                 ":".join(map(str, self._seed[1:])),
                 frame,
             )
         return segmenter
 
     def frames_until_adaptation(self, frame: int) -> int | None:
-        """How many frames from number `frame` on are segmented with the weights of now; None: all."""
-        if self._config.online is None:
-            return None
-        every = self._config.online.every
-        return every - (frame - self._first - 1) % every
+        """How many frames from number `frame` on are segmented with the present weights; None: all."""
+        every = self._online.every
+        return None if every is None else every - (frame - self._first - 1) % every
 
     def adaptation_due(self, frame: int) -> bool:
         """Whether the weights change before frame number `frame`."""
-        online = self._config.online
+        every = self._online.every
         passed = frame - self._first - 1
-        return online is not None and passed > 0 and passed % online.every == 0
+        return every is not None and passed > 0 and passed % every == 0
 
     @torch.no_grad()
     def advance(self, images: Tensor, frame: int) -> Tensor:
@@ -89,34 +88,31 @@ class ObjectTrack:
         return torch.stack([self._propagate(features, i, images[i], frame + i) for i in range(len(images))])
 
     def _propagate(self, features: Features, index: int, image: Tensor, frame: int) -> Tensor:
-        prior = self._segment_prior if self._lost else self._prior
+        prior = self._segment_prior if self._redetect else self._prior
         with isolated_rng(*self._seed, "segment", frame):
-            prediction = self._segmenter.segment(features, index, prior, search=self._lost)
-        mask = prediction.probability >= THRESHOLD
+            probability = self._segmenter.segment(features, index, prior, redetect=self._redetect)
+        mask = probability >= THRESHOLD
         box = mask_box(mask)
-        self._lost = box is None
+        self._redetect = box is None
         self._prior = self._prior if box is None else box
-        if box is not None and self._config.online:
+        if box is not None:
             self._recent.append((image, mask.to(torch.uint8)))
-        return prediction.probability
+        return probability
 
     def adapt_online(self, frame: int) -> None:
         """Adapt to the annotated frame and to the predictions of the segment that ends before frame number
         `frame`.
         """
-        online = self._config.online
-        if online is None:
-            return
-        count = online.batch - 1
-        recent = list(self._recent)
-        chosen = recent[-count:] if online.frames == "latest" else recent[:count]
-        pairs = [self._annotated, *(chosen if count else [])]
+        online, recent = self._online, list(self._recent)
+        count = min(online.batch_size - 1, len(recent))
+        chosen = recent[len(recent) - count :] if online.frames == "latest" else recent[:count]
+        pairs = [self._annotated, *chosen]
         batch = torch.stack([image for image, _ in pairs]), torch.stack([mask for _, mask in pairs])
         start: dict[str, Segmenter | None] = {
-            "first_step": self._after_first_frame,
-            "full": None,
-            "none": self._segmenter,
+            "meta_init": None,
+            "first_frame": self._after_first_frame,
+            "current": self._segmenter,
         }
         self._segmenter = self._adapted(frame, repeat(batch, online.steps), start[online.reset])
         self._recent.clear()
-        self._segment_prior = None if self._lost else self._prior
+        self._segment_prior = None if self._redetect else self._prior

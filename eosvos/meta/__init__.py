@@ -1,1 +1,1 @@
-"""Learning to fine-tune: initial weights and rates, the inner loop, and the loop that trains them."""
+"""Learning to fine-tune: initial weights, inner learning rates, the inner loop, and the outer loop."""

@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from eosvos.config.meta import Meta
 from eosvos.data.sequence import VideoSequence
 from eosvos.data.tasks import Task
 from eosvos.errors import UserError, listing
 from eosvos.meta.learner import MetaGradient, MetaLearner
-from eosvos.meta.outer import OuterConfig, build_optimizer, build_schedule, clip_groups
+from eosvos.meta.outer import build_optimizer, build_schedule, clip_meta_gradient
 from eosvos.processes import all_reduce_sum, end_all, gathered, is_main
 from eosvos.seeding import isolated_rng
 
@@ -31,44 +32,39 @@ class MetaModule(pl.LightningModule):
     sequence.
 
     Every process adapts to its own tasks; the sums of their meta-gradients and the number of finite tasks
-    travel in one all-reduce per iteration, so that any number of processes takes the same step. DDP's reducer
-    is not involved.
+    are added up in one all-reduce per iteration, so that any number of processes takes the same step. DDP's
+    reducer is not involved.
 
-    query_weights: one weight per inner step, see `MetaLearner.meta_gradient`. max_failures: meta iterations
-    in a row without a single finite task after which the run stops with a UserError; it also does at the end
-    where no iteration had one.
+    iterations: how many meta iterations the schedule of the outer learning rates has. evaluate: scores a
+    sequence in validation; None: no scores. Training ends with a UserError after
+    `meta.max_nonfinite_iterations` meta iterations in a row without a finite task, and where no iteration had
+    one.
     """
 
     def __init__(
         self,
         learner: MetaLearner,
-        outer: OuterConfig,
+        meta: Meta,
         iterations: int,
-        query_weights: Sequence[float],
-        truncate_every: int | None = None,
         seed: int = 0,
-        max_failures: int = 10,
         evaluate: Evaluate | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.learner = learner
-        self.outer = outer
+        self.meta = meta
         self.iterations = iterations
-        self.query_weights = tuple(query_weights)
-        self.truncate_every = truncate_every
         self.seed = seed
-        self.max_failures = max_failures
         self.evaluate = evaluate
         self.iteration = 0
-        self.failures = 0
-        self._left_out: list[str] = []
+        self.nonfinite_iterations = 0
+        self._nonfinite_tasks: list[str] = []
         self._scores: list[tuple[float, float]] = []
 
     def configure_optimizers(self) -> Any:
-        """One optimiser with groups, and the schedule of its rates per meta iteration."""
-        optimizer = build_optimizer(self.learner, self.outer)
-        schedule = build_schedule(optimizer, self.outer.cosine_to, self.iterations)
+        """One optimiser with groups, and the schedule of its learning rates per meta iteration."""
+        optimizer = build_optimizer(self.learner, self.meta.outer)
+        schedule = build_schedule(optimizer, self.meta.outer.min_lr_ratio, self.iterations)
         return [optimizer], [{"scheduler": schedule}]
 
     def training_step(self, tasks: list[Task], batch_idx: int) -> None:
@@ -78,7 +74,7 @@ class MetaModule(pl.LightningModule):
         self._step(gradients, int(finite))
         # Before anything that can fail: a checkpoint must not repeat a step that it holds.
         self.iteration += 1
-        metrics = {"meta/left_out": len(tasks) * self.trainer.world_size - finite.item()}
+        metrics = {"meta/nonfinite_tasks": len(tasks) * self.trainer.world_size - finite.item()}
         if finite:
             names = ("meta/query_loss", "meta/support_loss_first", "meta/support_loss_last")
             losses_by_name = zip(names, (query, first, last), strict=True)
@@ -104,50 +100,56 @@ class MetaModule(pl.LightningModule):
         return gradients, losses
 
     def _meta_gradient(self, task: Task) -> MetaGradient | None:
-        support = repeat((task.support_images, task.support_masks), len(self.query_weights))
+        weights = self.meta.query_weights
+        support = repeat((task.support_images, task.support_masks), len(weights))
         query = [
             (image[None], mask[None]) for image, mask in zip(task.query_images, task.query_masks, strict=True)
         ]
         with isolated_rng(self.seed, "adapt", task.iteration, task.slot):
-            result = self.learner.meta_gradient(support, query, self.query_weights, self.truncate_every)
+            result = self.learner.meta_gradient(support, query, weights, self.meta.truncate_every)
         if result.is_finite():
             return result
-        _log.warning("iteration %d: task %s is left out, its loss is not finite", task.iteration, task.name)
-        self._left_out.append(task.name)
+        _log.warning(
+            "iteration %d: task %s is left out: its loss or meta-gradient is not finite",
+            task.iteration,
+            task.name,
+        )
+        self._nonfinite_tasks.append(task.name)
         return None
 
     def _step(self, gradients: Sequence[Tensor], finite: int) -> None:
         optimizer = cast(Optimizer, self.optimizers())
-        self.failures = 0 if finite else self.failures + 1
-        never = not finite and not optimizer.state and self.iteration + 1 == self.iterations
-        if self.failures >= self.max_failures or never:
+        self.nonfinite_iterations = 0 if finite else self.nonfinite_iterations + 1
+        never = not finite and not self.global_step and self.iteration + 1 == self.iterations
+        if self.nonfinite_iterations >= self.meta.max_nonfinite_iterations or never:
             end_all(
-                f"no task had a finite loss in {self.failures} meta iterations, up to {self.iteration}; "
-                "lower meta.rates.init, meta.rates.max or meta.outer.weights.lr, or set meta.outer.clip"
+                f"no task had a finite loss in {self.nonfinite_iterations} meta iterations, up to "
+                f"{self.iteration}; lower meta.inner_lr.init, meta.inner_lr.max or the lr of "
+                "meta.outer.optimizer, or set meta.outer.max_grad_norm"
             )
         if finite:
             for parameter, gradient in zip(self.learner.meta_parameters(), gradients, strict=True):
                 parameter.grad = gradient / finite
-            clip_groups(optimizer, self.outer.clip)
+            clip_meta_gradient(optimizer, self.meta.outer.max_grad_norm)
             optimizer.step()
             optimizer.zero_grad()
-            self.learner.clamp_rates()
+            self.learner.clamp_inner_lrs()
         cast(LambdaLR, self.lr_schedulers()).step()
 
     def on_train_end(self) -> None:
         """Say once which tasks of all processes were left out."""
-        names = sorted(chain(*gathered(self._left_out)))
+        names = sorted(chain(*gathered(self._nonfinite_tasks)))
         if names and is_main():
             _log.warning(
-                "%d tasks were left out, for their losses were not finite: %s", len(names), listing(names)
+                "%d tasks were left out, whose losses were not finite: %s", len(names), listing(names)
             )
 
     def _log_iteration(self, metrics: dict[str, float], iteration: int) -> None:
         if "meta/query_loss" in metrics:
             self.log("loss", metrics["meta/query_loss"], prog_bar=True, logger=False)
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it late
-        if iteration % every == 0 or metrics["meta/left_out"]:
-            self._write({**metrics, **self.learner.rate_statistics()}, iteration)
+        if iteration % every == 0 or metrics["meta/nonfinite_tasks"]:
+            self._write({**metrics, **self.learner.inner_lr_statistics()}, iteration)
 
     def _write(self, metrics: dict[str, float], iteration: int) -> None:
         # Lightning's own step counts optimiser steps, which stand still when no task was finite.
@@ -178,7 +180,7 @@ class MetaModule(pl.LightningModule):
         if self.evaluate is None:
             return
         if total[2] == 0:
-            end_all("no video of dataset.val has a frame to score: give masks for more of its frames")
+            end_all("no validation video has a frame to score: give masks for more of their frames")
         j, f = (total[:2] / total[2]).tolist()
         metrics = {"val/J": j, "val/F": f, "val/J&F": (j + f) / 2}
         self.log_dict(metrics, prog_bar=True, logger=False)

@@ -1,80 +1,77 @@
-"""The outer optimiser: one optimiser with groups for encoder, other weights and rates (method, section 6)."""
+"""The outer optimiser: parameter groups for encoder, heads and inner learning rates (method, section 6)."""
 
 import math
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from pkgutil import resolve_name
+from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import Adam, Optimizer, RAdam
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from eosvos.config.meta import Outer
+from eosvos.errors import UserError
 from eosvos.meta.learner import MetaLearner
 
 
-@dataclass(frozen=True)
-class GroupConfig:
-    """Outer learning rate and decoupled weight decay of a group of meta-parameters."""
+def torch_optimizer(
+    optimizer: Mapping[str, Any], parameters: Sequence[nn.Parameter] | Sequence[dict[str, Any]]
+) -> Optimizer:
+    """An optimiser of torch.optim over parameters (any shapes), or over groups of them.
 
-    lr: float
-    decay: float = 0.0
-
-
-@dataclass(frozen=True)
-class OuterConfig:
-    """How initial weights and learning rates are learned.
-
-    clip: upper bound of the meta-gradient's Euclidean norm, for weights and for rates apart, or None.
-    cosine_to: the outer rates fall along a half cosine to this fraction at the last iteration; None: they
-    stay. freeze_encoder: the backbone (and region proposals) keep their initial weights.
+    optimizer: the name of its class as `_target_`, and its keyword arguments. Raises UserError for a class
+    that is no optimiser, and for arguments that it does not take.
     """
+    arguments = {name: value for name, value in optimizer.items() if name != "_target_"}
+    target = str(optimizer.get("_target_"))
+    try:
+        optimizer_class = resolve_name(target)
+    except (ImportError, AttributeError, ValueError):
+        optimizer_class = None
+    if not (isinstance(optimizer_class, type) and issubclass(optimizer_class, Optimizer)):
+        raise UserError(f"optimizer: _target_={target} is no optimiser class, such as torch.optim.Adam")
+    try:
+        return optimizer_class(parameters, **arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"optimizer: {target} does not take {arguments}: {error}") from error
 
-    name: Literal["radam", "adam"] = "radam"
-    weights: GroupConfig = field(default_factory=lambda: GroupConfig(lr=1e-5, decay=1e-3))
-    rates: GroupConfig = field(default_factory=lambda: GroupConfig(lr=1e-5))
-    clip: float | None = None
-    cosine_to: float | None = None
-    freeze_encoder: bool = False
 
+def build_optimizer(learner: MetaLearner, outer: Outer) -> Optimizer:
+    """The optimiser of all meta-parameters, in groups named `encoder`, `heads` and `inner_lr`.
 
-def build_optimizer(learner: MetaLearner, config: OuterConfig) -> Optimizer:
-    """The optimiser over all meta-parameters, in groups named `encoder`, `heads` and `rates`."""
-    encoder: list[nn.Parameter] = []
-    heads: list[nn.Parameter] = []
-    for name, parameter in learner.segmenter.named_parameters():
-        if parameter.requires_grad:
-            (encoder if name.startswith(("backbone.", "rpn.")) else heads).append(parameter)
-    weights = dict(lr=config.weights.lr, weight_decay=config.weights.decay)
-    groups = [
-        dict(name="encoder", params=encoder, **weights | ({"lr": 0.0} if config.freeze_encoder else {})),
-        dict(name="heads", params=heads, **weights),
-        dict(name="rates", params=learner.rates(), lr=config.rates.lr, weight_decay=config.rates.decay),
+    Raises UserError like `torch_optimizer`.
+    """
+    encoder_ids = {id(p) for p in learner.segmenter.encoder_parameters()}
+    weights = learner.weights()
+    frozen = {"lr": 0.0} if outer.freeze_encoder else {}
+    groups: list[dict[str, Any]] = [
+        dict(name="encoder", params=[p for p in weights if id(p) in encoder_ids], **frozen),
+        dict(name="heads", params=[p for p in weights if id(p) not in encoder_ids]),
+        dict(name="inner_lr", params=learner.inner_lrs(), **outer.inner_lr.model_dump()),
     ]
-    groups = [group for group in groups if group["params"]]
-    if config.name == "radam":
-        return RAdam(groups, decoupled_weight_decay=True)
-    return Adam(groups, decoupled_weight_decay=True)
+    return torch_optimizer(outer.optimizer, [group for group in groups if group["params"]])
 
 
-def build_schedule(optimizer: Optimizer, cosine_to: float | None, iterations: int) -> LambdaLR:
-    """The factor of the outer rates at each iteration: 1, or a half cosine from 1 down to `cosine_to`."""
+def build_schedule(optimizer: Optimizer, min_lr_ratio: float | None, iterations: int) -> LambdaLR:
+    """Multiply the outer learning rates by a half cosine that falls from 1 to `min_lr_ratio`; None: by 1."""
 
     def factor(iteration: int) -> float:
-        if cosine_to is None:
+        if min_lr_ratio is None:
             return 1.0
         progress = min(iteration / max(iterations, 1), 1.0)
-        return cosine_to + (1 - cosine_to) * 0.5 * (1 + math.cos(math.pi * progress))
+        return min_lr_ratio + (1 - min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
 
     return LambdaLR(optimizer, factor)
 
 
-def clip_groups(optimizer: Optimizer, clip: float | None) -> None:
-    """Scale the gradients of the weights, and apart from them those of the rates, to a norm of at most
-    `clip`. What is frozen (a rate of 0) does not count.
+def clip_meta_gradient(optimizer: Optimizer, max_norm: float | None) -> None:
+    """Scale the gradients of the initial weights, and apart from them those of the inner learning rates, to a
+    norm of at most `max_norm`; None: do nothing. Groups with an outer learning rate of 0 do not count.
     """
-    if clip is None:
+    if max_norm is None:
         return
-    moving = [group for group in optimizer.param_groups if group["lr"] > 0]
-    for of_rates in (False, True):
-        groups = [group["params"] for group in moving if (group["name"] == "rates") == of_rates]
-        torch.nn.utils.clip_grad_norm_([p for parameters in groups for p in parameters], clip)
+    learned = [group for group in optimizer.param_groups if group["lr"] > 0]
+    for of_inner_lr in (False, True):
+        groups = [group["params"] for group in learned if (group["name"] == "inner_lr") == of_inner_lr]
+        torch.nn.utils.clip_grad_norm_([p for parameters in groups for p in parameters], max_norm)

@@ -10,18 +10,23 @@ from hypothesis import strategies as st
 from test_propagate import RecordingAdapter, ScriptedSegmenter
 from torch import Tensor
 
+from eosvos.config import models as config
+from eosvos.config.inference import Finetune, Online
+from eosvos.config.meta import InnerLR
 from eosvos.data.sequence import VideoSequence
 from eosvos.errors import UserError
-from eosvos.inference.finetune import FinetuneConfig, OnlineConfig
 from eosvos.inference.merge import merge_objects
 from eosvos.inference.predictor import Predictor
 from eosvos.meta.learner import MetaLearner
-from eosvos.meta.learning_rates import RateConfig
 from eosvos.models.backbones import tiny_backbone
-from eosvos.models.semantic import SemanticSegmenter
+from eosvos.models.light_deeplab import LightDeepLab
 
 SIZE = (8, 30)
-PLAIN = FinetuneConfig(steps=1, augment=False)
+PLAIN = Finetune(steps=1, augment=False)
+
+
+def plain_online(**online: int) -> Finetune:
+    return Finetune(steps=1, augment=False, online=Online(**online))
 
 
 class MovingBlock(VideoSequence):
@@ -55,10 +60,10 @@ class MovingBlock(VideoSequence):
 
 
 def run(
-    sequence: VideoSequence, config: FinetuneConfig = PLAIN
+    sequence: VideoSequence, finetune: Finetune = PLAIN
 ) -> tuple[list[Tensor], Predictor, RecordingAdapter]:
     adapter = RecordingAdapter()
-    predictor = Predictor(adapter, config)
+    predictor = Predictor(adapter, finetune)
     frames = list(predictor.segment(sequence))
     assert [name for name, _ in frames] == list(sequence.frame_names)
     return [labels for _, labels in frames], predictor, adapter
@@ -104,20 +109,18 @@ def test_a_video_without_objects_is_refused():
         run(MovingBlock(3, {0: {}}))
 
 
-@pytest.mark.parametrize("lookahead", [1, 3, 100])
-def test_lookahead_changes_nothing_but_the_size_of_the_chunks(lookahead):
+@pytest.mark.parametrize("feature_batch_size", [1, 3, 100])
+def test_the_feature_batch_size_does_not_change_results(feature_batch_size):
     video = MovingBlock(12, {0: {1: 0}, 5: {2: 20}})
-    online = OnlineConfig(every=4, steps=1)
-    expected, _, reference = run(video, FinetuneConfig(steps=1, augment=False, lookahead=2, online=online))
-    labels, _, adapter = run(
-        video, FinetuneConfig(steps=1, augment=False, lookahead=lookahead, online=online)
-    )
+    online = plain_online(every=4, steps=1)
+    expected, _, reference = run(video, online.model_copy(update={"feature_batch_size": 2}))
+    labels, _, adapter = run(video, online.model_copy(update={"feature_batch_size": feature_batch_size}))
     assert all(torch.equal(a, b) for a, b in zip(labels, expected, strict=True))
     assert sorted(map(str, adapter.segmenter.calls)) == sorted(map(str, reference.segmenter.calls))
 
 
 def test_online_adaptation_happens_every_so_many_frames_of_each_object_and_not_after_the_end():
-    online = FinetuneConfig(steps=1, augment=False, online=OnlineConfig(every=5, steps=2))
+    online = plain_online(every=5, steps=2)
     _, _predictor, adapter = run(MovingBlock(11, {0: {1: 0}}), online)
     assert len(adapter.adaptations) == 2, (
         "on the first frame and before frame 6, not after frame 10, the last"
@@ -126,18 +129,18 @@ def test_online_adaptation_happens_every_so_many_frames_of_each_object_and_not_a
     assert len(adapter.adaptations) == 2 + 2 + 1, "object 1 before frames 6 and 11, object 2 before frame 10"
 
 
-def test_a_hand_set_rate_takes_the_place_of_the_learned_ones():
+def test_a_fixed_learning_rate_takes_the_place_of_the_learned_ones():
     torch.manual_seed(0)
-    learner = MetaLearner(ScriptedSegmenter(), RateConfig(level="single", init=0.1))
-    predictor = Predictor(learner, FinetuneConfig(steps=1, augment=False, rate=0.5))
+    learner = MetaLearner(ScriptedSegmenter(), InnerLR(level="single", init=0.1))
+    predictor = Predictor(learner, Finetune(steps=1, augment=False, fixed_lr=0.5))
     list(predictor.segment(MovingBlock(3, {0: {1: 0}})))
-    assert predictor.adapter.rates()[0].item() == 0.5
-    assert learner.rates()[0].item() == pytest.approx(0.1)
+    assert predictor.adapter.inner_lrs()[0].item() == 0.5
+    assert learner.inner_lrs()[0].item() == pytest.approx(0.1)
 
 
 def test_frames_are_let_go_while_the_video_goes_by():
     video = MovingBlock(60, {0: {1: 0}})
-    online = FinetuneConfig(steps=1, augment=False, online=OnlineConfig(every=5, steps=1))
+    online = plain_online(every=5, steps=1)
     most = 0
     for _ in Predictor(RecordingAdapter(), online).segment(video):
         most = max(most, sum(ref() is not None for ref in video.images))
@@ -196,11 +199,13 @@ def test_a_mask_of_a_frame_that_is_not_there_is_refused():
 
 def test_videos_that_one_predictor_segments_at_once_do_not_disturb_each_other():
     torch.manual_seed(0)
-    learner = MetaLearner(SemanticSegmenter(tiny_backbone(8, 8), channels=8), RateConfig(init=0.1))
-    config = FinetuneConfig(steps=2, batch=2, lookahead=2, online=OnlineConfig(every=2, steps=1, batch=2))
+    backbone = tiny_backbone(config.TinyBackbone(width=8, fpn_channels=8))
+    learner = MetaLearner(LightDeepLab(backbone, config.LightDeepLab(channels=8)), InnerLR(init=0.1))
+    online = Online(every=2, steps=1, batch_size=2)
+    finetune = Finetune(steps=2, batch_size=2, feature_batch_size=2, online=online)
     videos = [MovingBlock(7, {0: {1: 0}, 3: {2: 12}}), MovingBlock(7, {1: {3: 1}})]
-    alone = [list(Predictor(learner, config).segment(video)) for video in videos]
-    predictor = Predictor(learner, config)
+    alone = [list(Predictor(learner, finetune).segment(video)) for video in videos]
+    predictor = Predictor(learner, finetune)
     pairs = zip(*(predictor.segment(video) for video in videos), strict=True)
     for together, apart in zip(zip(*pairs, strict=True), alone, strict=True):
         assert all(torch.equal(a, b) for (_, a), (_, b) in zip(together, apart, strict=True))

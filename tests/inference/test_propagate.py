@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from eosvos.inference.finetune import FinetuneConfig, OnlineConfig, first_frame_batches
+from eosvos.config.inference import Finetune, Online
+from eosvos.inference.finetune import first_frame_batches
 from eosvos.inference.propagate import ObjectTrack, mask_box
-from eosvos.models.segmenter import Batch, Features, Prediction, Segmenter
+from eosvos.models.segmenter import Batch, Features, Segmenter
 
 SIZE = (8, 10)
 
@@ -30,11 +31,10 @@ class ScriptedSegmenter(Segmenter):
         return Features({"red": images[:, :1]}, tuple(images.shape[-2:]))
 
     def segment(
-        self, features: Features, index: int, prior: Tensor | None = None, search: bool = False
-    ) -> Prediction:
-        self.calls.append((None if prior is None else prior.tolist(), search))
-        probability = features.maps["red"][index, 0]
-        return Prediction(probability, mask_box(probability >= 0.5), float(probability.max()))
+        self, features: Features, index: int, prior: Tensor | None = None, redetect: bool = False
+    ) -> Tensor:
+        self.calls.append((None if prior is None else prior.tolist(), redetect))
+        return features.maps["red"][index, 0]
 
     def head_parameters(self) -> list[nn.Parameter]:
         return []
@@ -48,9 +48,7 @@ class RecordingAdapter:
         self.adaptations: list[tuple[list[Batch], Segmenter | None]] = []
         self.made: list[Segmenter] = []
 
-    def adapt(
-        self, batches: Iterable[Batch], differentiable: bool = False, start: Segmenter | None = None
-    ) -> Segmenter:
+    def adapt(self, batches: Iterable[Batch], *, start: Segmenter | None = None) -> Segmenter:
         self.adaptations.append((list(batches), start))
         adapted = ScriptedSegmenter()
         adapted.calls = self.segmenter.calls
@@ -65,10 +63,10 @@ def frame_with_object(column: int | None, value: float = 0.9) -> Tensor:
     return image
 
 
-def start_track(config: FinetuneConfig) -> tuple[ObjectTrack, RecordingAdapter]:
+def start_track(finetune: Finetune) -> tuple[ObjectTrack, RecordingAdapter]:
     adapter = RecordingAdapter()
     mask = (frame_with_object(0)[0] > 0.5).to(torch.uint8)
-    return ObjectTrack(adapter, config, frame_with_object(0), mask, 0, (0, "video", 1)), adapter
+    return ObjectTrack(adapter, finetune, frame_with_object(0), mask, 0, (0, "video", 1)), adapter
 
 
 def test_box_is_tight_with_exclusive_maximum():
@@ -77,13 +75,13 @@ def test_box_is_tight_with_exclusive_maximum():
 
 
 def test_each_frame_is_given_the_box_of_the_mask_before():
-    track, adapter = start_track(FinetuneConfig(steps=2, augment=False))
+    track, adapter = start_track(Finetune(steps=2, augment=False))
     track.advance(torch.stack([frame_with_object(c) for c in (1, 2, 4)]), 1)
     assert adapter.segmenter.calls == [([0, 2, 2, 5], False), ([1, 2, 3, 5], False), ([2, 2, 4, 5], False)]
 
 
-def test_a_lost_object_is_searched_from_the_first_prior_until_it_is_found():
-    track, adapter = start_track(FinetuneConfig(steps=1, augment=False))
+def test_a_lost_object_is_redetected_from_the_first_prior_until_it_is_found():
+    track, adapter = start_track(Finetune(steps=1, augment=False))
     frames = [
         frame_with_object(3),
         frame_with_object(None),
@@ -103,10 +101,9 @@ def test_a_lost_object_is_searched_from_the_first_prior_until_it_is_found():
     assert probability.shape == (5, *SIZE)
 
 
-def online(**changes: object) -> FinetuneConfig:
-    return FinetuneConfig(
-        steps=1, augment=False, online=OnlineConfig(**{"every": 4, "steps": 2, "batch": 3, **changes})
-    )
+def online(**changes: object) -> Finetune:
+    settings = Online(**{"every": 4, "steps": 2, "batch_size": 3, **changes})
+    return Finetune(steps=1, augment=False, online=settings)
 
 
 @pytest.mark.parametrize(("frames", "columns"), [("oldest", [1, 2]), ("latest", [3, 5])])
@@ -129,7 +126,9 @@ def test_online_adaptation_sees_the_annotation_and_masked_frames_of_the_last_seg
     assert start is adapter.made[0]
 
 
-@pytest.mark.parametrize(("reset", "start_of_third"), [("first_step", 0), ("full", None), ("none", 1)])
+@pytest.mark.parametrize(
+    ("reset", "start_of_third"), [("first_frame", 0), ("meta_init", None), ("current", 1)]
+)
 def test_online_adaptation_starts_where_it_is_told(reset, start_of_third):
     track, adapter = start_track(online(reset=reset, every=1))
     for frame in (1, 2):
@@ -150,9 +149,9 @@ def test_a_segment_that_begins_lost_has_no_prior():
 
 def test_augmented_batches_are_a_pure_function_of_the_seed():
     image, mask = frame_with_object(4), (frame_with_object(4)[0] > 0.5).to(torch.uint8)
-    config = FinetuneConfig(steps=2, batch=3)
-    first, again = (list(first_frame_batches(image, mask, config, 7, "video")) for _ in range(2))
-    other = list(first_frame_batches(image, mask, config, 8, "video"))
+    finetune = Finetune(steps=2, batch_size=3)
+    first, again = (list(first_frame_batches(image, mask, finetune, 7, "video")) for _ in range(2))
+    other = list(first_frame_batches(image, mask, finetune, 8, "video"))
     assert [tuple(x.shape) for x in first[0]] == [(3, 3, *SIZE), (3, *SIZE)]
     assert all(
         torch.equal(a, b) for pair in zip(first, again, strict=True) for a, b in zip(*pair, strict=True)
@@ -169,8 +168,8 @@ def test_fine_tuning_that_diverged_is_said(caplog):
             return adapted
 
     frame = torch.zeros(3, *SIZE), torch.ones(SIZE, dtype=torch.uint8)
-    ObjectTrack(RecordingAdapter(), FinetuneConfig(), *frame, 2, (0, "dog", 1))
+    ObjectTrack(RecordingAdapter(), Finetune(), *frame, 2, (0, "dog", 1))
     assert not caplog.records
-    ObjectTrack(Diverging(), FinetuneConfig(), *frame, 2, (0, "dog", 1))
+    ObjectTrack(Diverging(), Finetune(), *frame, 2, (0, "dog", 1))
     assert "dog:1: fine-tuning at frame 2 diverged" in caplog.text
-    assert "meta.rates.clip" in caplog.text
+    assert "inner_lr.max_grad_norm=5" in caplog.text

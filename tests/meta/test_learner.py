@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from eosvos.config.meta import InnerLR
 from eosvos.errors import UserError
 from eosvos.meta.learner import MetaLearner, total_loss
-from eosvos.meta.learning_rates import RateConfig
-from eosvos.models.segmenter import Features, Prediction, Segmenter
+from eosvos.models.segmenter import Features, Segmenter
 
 NAMES = ("0.weight", "0.bias", "2.weight", "2.bias")
 
@@ -37,8 +37,8 @@ class TinySegmenter(Segmenter):
         raise NotImplementedError
 
     def segment(
-        self, features: Features, index: int, prior: Tensor | None = None, search: bool = False
-    ) -> Prediction:
+        self, features: Features, index: int, prior: Tensor | None = None, redetect: bool = False
+    ) -> Tensor:
         raise NotImplementedError
 
     def head_parameters(self) -> list[nn.Parameter]:
@@ -56,8 +56,8 @@ def golden_learner(
 ) -> MetaLearner:
     segmenter = TinySegmenter(dice)
     segmenter.backbone.load_state_dict({name: golden[f"w0/{name}"] for name in NAMES})
-    learner = MetaLearner(segmenter, RateConfig(level=level, log=log, init=0.1), order=order)
-    for i, (name, rate) in enumerate(learner.named_rates()):
+    learner = MetaLearner(segmenter, InnerLR(level=level, log=log, init=0.1), order=order)
+    for i, (name, learning_rate) in enumerate(learner.named_inner_lrs()):
         short = name.removeprefix("backbone.")
         value = {
             "neuron": lambda short=short: golden[f"lr/NEURON/{short}"],
@@ -65,7 +65,7 @@ def golden_learner(
             "tensor": lambda i=i: golden["lr/TENSOR"][i, 0],
             "single": lambda: golden["lr/SINGLE"][0, 0],
         }[level]()
-        rate.value.data.copy_(value.log() if log else value)
+        learning_rate.value.data.copy_(value.log() if log else value)
     return learner
 
 
@@ -91,7 +91,11 @@ CASES = [
 def test_meta_gradient_equals_the_published_systems(golden, case, query_weights, steps):
     level, *kind = case.split("_")
     learner = golden_learner(
-        golden, level, "log" in kind, "full" if "second" in kind else "first", "dice" in kind
+        golden,
+        level,
+        "log" in kind,
+        "second_order" if "second" in kind else "first_order",
+        "dice" in kind,
     )
     batches = [(golden["inner_x"][k], golden["inner_y"][k]) for k in range(steps)]
     query = [(golden["meta_x"], golden["meta_y"])]
@@ -104,13 +108,13 @@ def test_meta_gradient_equals_the_published_systems(golden, case, query_weights,
     weights = result.gradients[: len(NAMES)]
     for name, gradient in zip(NAMES, weights, strict=True):
         torch.testing.assert_close(gradient, golden[f"{case}/ginit/{name}"], rtol=1e-8, atol=1e-10)
-    rates = result.gradients[len(NAMES) :]
+    lr_gradients = result.gradients[len(NAMES) :]
     if level in ("neuron", "param"):
         expected = [golden[f"{case}/glr/{name}"] for name in NAMES]
     else:
         expected = list(golden[f"{case}/glr"].reshape(-1))
-    assert len(rates) == len(expected)
-    for gradient, value in zip(rates, expected, strict=True):
+    assert len(lr_gradients) == len(expected)
+    for gradient, value in zip(lr_gradients, expected, strict=True):
         torch.testing.assert_close(gradient.reshape(value.shape), value, rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(result.query_loss, golden[f"{case}/meta_losses"].sum())
     assert torch.isclose(result.support_loss_first, golden[f"{case}/inner_losses"][0])
@@ -124,12 +128,12 @@ def random_batches(steps: int, generator: torch.Generator) -> list[tuple[Tensor,
 @pytest.fixture
 def learner() -> MetaLearner:
     torch.manual_seed(0)
-    return MetaLearner(TinySegmenter(), RateConfig(level="neuron", init=0.05))
+    return MetaLearner(TinySegmenter(), InnerLR(level="neuron", init=0.05))
 
 
 def test_second_order_gradients_equal_finite_differences():
     torch.manual_seed(0)
-    learner = MetaLearner(TinySegmenter(), RateConfig(level="neuron", init=0.2), order="full")
+    learner = MetaLearner(TinySegmenter(), InnerLR(level="neuron", init=0.2), order="second_order")
     generator = torch.Generator().manual_seed(1)
     batches, query = random_batches(3, generator), random_batches(1, generator)
     result = learner.meta_gradient(batches, query, [0, 0, 1])
@@ -146,12 +150,12 @@ def test_second_order_gradients_equal_finite_differences():
     assert analytic == pytest.approx(numeric, rel=1e-6)
 
 
-def test_heads_order_is_full_order_with_the_other_gradients_held_constant():
+def test_second_order_of_the_heads_holds_the_other_gradients_constant():
     """One step: the head's mixed second derivatives reach the encoder's initial weights, the encoder's own do
     not.
     """
     torch.manual_seed(0)
-    learner = MetaLearner(TinySegmenter(), RateConfig(level="single", init=0.2), order="heads")
+    learner = MetaLearner(TinySegmenter(), InnerLR(level="single", init=0.2), order="second_order_heads")
     generator = torch.Generator().manual_seed(1)
     [batch], [query] = random_batches(1, generator), random_batches(1, generator)
     result = learner.meta_gradient([batch], [query], [1])
@@ -170,14 +174,14 @@ def test_heads_order_is_full_order_with_the_other_gradients_held_constant():
         torch.testing.assert_close(gradient, value)
 
 
-def test_heads_order_is_full_order_where_all_is_head(monkeypatch):
+def test_second_order_of_the_heads_is_second_order_where_all_parameters_are_heads(monkeypatch):
     monkeypatch.setattr(TinySegmenter, "head_parameters", lambda self: list(self.parameters()))
     generator = torch.Generator().manual_seed(1)
     batches, query = random_batches(2, generator), random_batches(1, generator)
     gradients = []
-    for order in ("heads", "full"):
+    for order in ("second_order_heads", "second_order"):
         torch.manual_seed(0)
-        learner = MetaLearner(TinySegmenter(), RateConfig(init=0.2), order=order)
+        learner = MetaLearner(TinySegmenter(), InnerLR(init=0.2), order=order)
         gradients.append(learner.meta_gradient(batches, query, [0, 1]).gradients)
     for heads, full in zip(*gradients, strict=True):
         torch.testing.assert_close(heads, full)
@@ -192,16 +196,16 @@ def test_meta_gradient_of_first_order_has_its_closed_form(learner):
     loss = sum(total_loss(adapted, *batch) for batch in query)
     v = torch.autograd.grad(loss, list(adapted.parameters()))
     n = len(v)
-    for i, rate in enumerate(learner.rates()):
+    for i, lr in enumerate(learner.inner_lrs()):
         torch.testing.assert_close(result.gradients[i], v[i])
-        summed = (start[i] - list(adapted.parameters())[i]) / rate
+        summed = (start[i] - list(adapted.parameters())[i]) / lr
         per_value = -(v[i] * summed)
-        dims = [d for d in range(per_value.dim()) if rate.shape[d] == 1 != per_value.shape[d]]
+        dims = [d for d in range(per_value.dim()) if lr.shape[d] == 1 != per_value.shape[d]]
         expected = per_value.sum(dims, keepdim=True) if dims else per_value
         torch.testing.assert_close(result.gradients[n + i], expected)
 
 
-def test_truncation_reaches_the_rates_in_every_segment(learner):
+def test_truncation_has_gradients_for_the_inner_learning_rates_in_every_segment(learner):
     generator = torch.Generator().manual_seed(1)
     batches, query = random_batches(4, generator), random_batches(1, generator)
     n = len(learner.weights())
@@ -210,9 +214,9 @@ def test_truncation_reaches_the_rates_in_every_segment(learner):
     for gradient, expected in zip(truncated.gradients[:n], first_segment.gradients[:n], strict=True):
         torch.testing.assert_close(gradient, expected)
     halfway = learner.adapt(batches[:2])
-    second = MetaLearner(halfway, learner.rate_config)
-    for mine, its in zip(second.rates(), learner.rates(), strict=True):
-        mine.data.copy_(its.data)
+    second = MetaLearner(halfway, learner.inner_lr)
+    for copied, lr in zip(second.inner_lrs(), learner.inner_lrs(), strict=True):
+        copied.data.copy_(lr.data)
     second_segment = second.meta_gradient(batches[2:], query, [0, 1])
     for i in range(n, 2 * n):
         expected = first_segment.gradients[i] + second_segment.gradients[i]
@@ -248,9 +252,9 @@ def test_adaptation_works_under_no_grad_as_lightning_validates(learner):
     assert not torch.equal(next(adapted.parameters()), next(learner.segmenter.parameters()))
 
 
-def test_a_hand_set_rate_is_plain_gradient_descent(learner):
+def test_a_fixed_learning_rate_is_plain_gradient_descent(learner):
     batches = random_batches(2, torch.Generator().manual_seed(3))
-    adapted = learner.with_rate(0.1).adapt(batches)
+    adapted = learner.with_fixed_lr(0.1).adapt(batches)
     plain = copy.deepcopy(learner.segmenter)
     optimizer = torch.optim.SGD(plain.parameters(), lr=0.1)
     for images, masks in batches:
@@ -261,28 +265,30 @@ def test_a_hand_set_rate_is_plain_gradient_descent(learner):
         torch.testing.assert_close(a.detach(), b.detach())
 
 
-def test_a_frozen_encoder_has_neither_rates_nor_updates():
+def test_a_frozen_encoder_has_neither_inner_learning_rates_nor_updates():
     segmenter = TinySegmenter()
     segmenter.head = nn.Conv2d(1, 1, 1).double()
     segmenter.losses = lambda images, masks: {
         "mse": ((segmenter.head(segmenter.backbone(images)) - masks) ** 2).mean()
     }
-    learner = MetaLearner(segmenter, RateConfig(init=0.1), train_encoder=False)
-    assert [name for name, _ in learner.named_rates()] == ["head.weight", "head.bias"]
+    learner = MetaLearner(segmenter, InnerLR(init=0.1), train_encoder=False)
+    assert [name for name, _ in learner.named_inner_lrs()] == ["head.weight", "head.bias"]
     assert len(learner.weights()) == 2
 
 
 def test_memory_does_not_grow_with_the_number_of_steps(learner):
     """The adapted weights hold no graph, so nothing of an earlier step is reachable from a later one."""
     batch = random_batches(1, torch.Generator())[0]
-    for step in learner.steps(repeat(batch, 3), differentiable=False):
+    for step in learner.inner_loop(repeat(batch, 3), differentiable=False):
         assert all(p.grad_fn is None and p.requires_grad for p in step.segmenter.parameters())
         assert step.loss.grad_fn is None
 
 
-def test_full_second_order_is_refused_where_it_cannot_work():
+def test_second_order_is_refused_where_it_cannot_work():
     class Detector(TinySegmenter):
         second_order_everywhere = False
 
-    with pytest.raises(UserError, match=r"RoIAlign.*meta\.order=heads"):
-        MetaLearner(Detector(), order="full")
+    with pytest.raises(
+        UserError, match=r"order=second_order is impossible for Detector.*order=second_order_heads"
+    ):
+        MetaLearner(Detector(), order="second_order")

@@ -1,4 +1,4 @@
-"""The meta-training loop: averages over finite tasks, outer steps, clamped rates, scores of validation."""
+"""The meta-training loop: means over finite tasks, outer steps, clamped inner learning rates, validation."""
 
 import logging
 import os
@@ -12,12 +12,12 @@ from pytorch_lightning.loggers import Logger
 from test_learner import TinySegmenter
 from torch.utils.data import DataLoader
 
+from eosvos.config.meta import Group, InnerLR, Meta, Outer
+from eosvos.config.training import Parent
 from eosvos.data.tasks import Task
 from eosvos.errors import UserError
 from eosvos.meta.learner import MetaLearner
-from eosvos.meta.learning_rates import RateConfig
 from eosvos.meta.module import MetaModule
-from eosvos.meta.outer import GroupConfig, OuterConfig
 from eosvos.meta.parent import ParentModule
 
 
@@ -40,11 +40,22 @@ def make_task(iteration: int, slot: int, broken: bool = False, query_frames: int
     return Task(*frames, sequence=f"video{slot}", object_id=1, iteration=iteration, slot=slot)
 
 
-def make_module(**options) -> MetaModule:
+def optimizer_settings(name: str, lr: float, **arguments) -> dict:
+    return {"_target_": f"torch.optim.{name}", "lr": lr, **arguments}
+
+
+def make_module(
+    iterations: int = 10, evaluate=None, optimizer: dict | None = None, max_nonfinite_iterations: int = 10
+) -> MetaModule:
     torch.manual_seed(0)
-    learner = MetaLearner(RegressionSegmenter(), RateConfig(init=0.05, max=0.06))
-    outer = OuterConfig("adam", GroupConfig(1e-2), GroupConfig(1e-1))
-    return MetaModule(learner, outer, **{"iterations": 10, "query_weights": [0, 0, 1], **options})
+    learner = MetaLearner(RegressionSegmenter(), InnerLR(init=0.05, max=0.06))
+    outer = Outer(optimizer=optimizer or optimizer_settings("Adam", 1e-2), inner_lr=Group(lr=1e-1))
+    meta = Meta(inner_steps=3, outer=outer, max_nonfinite_iterations=max_nonfinite_iterations)
+    return MetaModule(learner, meta, iterations, evaluate=evaluate)
+
+
+def parent_of(steps: int) -> Parent:
+    return Parent(steps=steps, optimizer=optimizer_settings("AdamW", 1e-2, weight_decay=1e-4))
 
 
 def fit(
@@ -94,15 +105,14 @@ def test_one_iteration_is_one_adam_step_along_the_mean_meta_gradient():
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient / 4
     optimizer.step()
-    reference.learner.clamp_rates()
+    reference.learner.clamp_inner_lrs()
 
     fit(module, [tasks])
     assert module.iteration == 1
     for a, b in zip(module.learner.meta_parameters(), parameters, strict=True):
         torch.testing.assert_close(a, b)
-    assert all(
-        (rate.rate() <= 0.06).all() and (rate.rate() >= 0).all() for _, rate in module.learner.named_rates()
-    )
+    lrs = [learning_rate.lr() for _, learning_rate in module.learner.named_inner_lrs()]
+    assert all((lr <= 0.06).all() and (lr >= 0).all() for lr in lrs)
 
 
 def test_meta_training_lowers_the_query_loss():
@@ -116,18 +126,29 @@ def test_meta_training_lowers_the_query_loss():
 def test_processes_beside_the_main_one_end_without_a_word_then(monkeypatch):
     monkeypatch.setattr("eosvos.processes.is_main", lambda: False)
     with pytest.raises(SystemExit) as end:
-        fit(make_module(max_failures=2), [[make_task(i, 0, broken=True)] for i in range(3)])
+        fit(make_module(max_nonfinite_iterations=2), [[make_task(i, 0, broken=True)] for i in range(3)])
     assert end.value.code is None
 
 
 def test_the_run_stops_when_no_task_is_finite_for_too_long():
-    module = make_module(max_failures=3)
+    module = make_module(max_nonfinite_iterations=3)
     start = [p.detach().clone() for p in module.learner.meta_parameters()]
-    with pytest.raises(UserError, match=r"finite loss in 3 meta iterations.*meta\.rates\.init"):
+    with pytest.raises(UserError, match=r"finite loss in 3 meta iterations.*meta\.inner_lr\.init"):
         fit(module, [[make_task(i, 0, broken=True)] for i in range(5)])
     assert module.iteration == 2
     for a, b in zip(module.learner.meta_parameters(), start, strict=True):
         torch.testing.assert_close(a.detach(), b, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+def test_a_last_iteration_without_a_finite_task_ends_in_an_error_only_if_no_other_had_one(name):
+    good, bad = [make_task(0, 0)], [make_task(1, 0, broken=True)]
+    optimizer = optimizer_settings(name, 1e-2)
+    module = make_module(iterations=2, optimizer=optimizer)
+    fit(module, [good, bad])
+    assert module.iteration == 2
+    with pytest.raises(UserError, match="finite loss in 2 meta iterations"):
+        fit(make_module(iterations=2, optimizer=optimizer), [bad, bad])
 
 
 class Kept(Logger):
@@ -152,14 +173,19 @@ def test_left_out_tasks_are_counted_in_the_log():
         [make_task(i, slot, broken=i == 2 or (i, slot) == (1, 0)) for slot in range(2)] for i in range(4)
     ]
     fit(make_module(), batches, logger=logger, log_every_n_steps=3)
-    assert {step: line["meta/left_out"] for step, line in logger.lines.items()} == {0: 0, 1: 1, 2: 2, 3: 0}
+    assert {step: line["meta/nonfinite_tasks"] for step, line in logger.lines.items()} == {
+        0: 0,
+        1: 1,
+        2: 2,
+        3: 0,
+    }
     assert "meta/query_loss" in logger.lines[1]
     assert "meta/query_loss" not in logger.lines[2]
 
 
 def test_nothing_to_score_is_said():
     module = make_module(evaluate=lambda learner, sequence: [])
-    with pytest.raises(UserError, match=r"dataset\.val"):
+    with pytest.raises(UserError, match="no validation video has a frame to score"):
         fit(module, [[make_task(0, 0)]], ["one"])
 
 
@@ -173,31 +199,31 @@ def test_validation_averages_over_objects_and_skips_padding():
     assert metrics["val/J&F"] == pytest.approx(0.4)
 
 
-def test_parent_training_lowers_the_loss_and_leaves_the_rates():
+def test_parent_training_lowers_the_loss_and_leaves_the_inner_learning_rates():
     torch.manual_seed(0)
-    learner = MetaLearner(RegressionSegmenter(), RateConfig(init=0.05))
-    rates = [r.detach().clone() for r in learner.rates()]
+    learner = MetaLearner(RegressionSegmenter(), InnerLR(init=0.05))
+    before_lrs = [lr.detach().clone() for lr in learner.inner_lrs()]
     tasks = [make_task(0, slot) for slot in range(2)]
     loss = lambda: sum(
         learner.segmenter.losses(t.support_images, t.support_masks)["mse"].item() for t in tasks
     )
     before = loss()
-    fit(ParentModule(learner, steps=40, lr=1e-2), [tasks] * 40)
+    fit(ParentModule(learner, parent_of(steps=40)), [tasks] * 40)
     assert loss() < 0.9 * before
-    assert all(torch.equal(a, b.detach()) for a, b in zip(rates, learner.rates(), strict=True))
+    assert all(torch.equal(a, b.detach()) for a, b in zip(before_lrs, learner.inner_lrs(), strict=True))
 
 
 def test_parent_training_names_the_tasks_of_a_loss_that_is_not_finite():
     learner = MetaLearner(RegressionSegmenter())
     with pytest.raises(UserError, match="video0:1"):
-        fit(ParentModule(learner, steps=1, lr=1e-2), [[make_task(0, 0, broken=True)]])
+        fit(ParentModule(learner, parent_of(steps=1)), [[make_task(0, 0, broken=True)]])
 
 
 def end_of_parent_step(rank: int, folder: str) -> None:
     """Be one of two processes, the second with a broken task, and write down how the step ends."""
     os.environ["LOCAL_RANK"] = str(rank)
     torch.distributed.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    module = ParentModule(MetaLearner(RegressionSegmenter()), steps=1, lr=1e-2)
+    module = ParentModule(MetaLearner(RegressionSegmenter()), parent_of(steps=1))
     try:
         module.training_step([make_task(0, rank, broken=rank == 1)], 0)
     except UserError as error:

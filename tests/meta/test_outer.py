@@ -4,27 +4,30 @@ import numpy as np
 import pytest
 import torch
 from test_learner import TinySegmenter
+from test_module import optimizer_settings
 from torch import nn
 
+from eosvos.config.meta import Group, InnerLR, Outer
+from eosvos.errors import UserError
 from eosvos.meta.learner import MetaLearner
-from eosvos.meta.learning_rates import RateConfig
-from eosvos.meta.outer import GroupConfig, OuterConfig, build_optimizer, build_schedule, clip_groups
+from eosvos.meta.outer import build_optimizer, build_schedule, clip_meta_gradient
 
 
 @pytest.fixture
 def learner() -> MetaLearner:
     torch.manual_seed(0)
-    return MetaLearner(TinySegmenter(), RateConfig(init=0.05))
+    return MetaLearner(TinySegmenter(), InnerLR(init=0.05))
 
 
 @pytest.mark.parametrize(("decayed", "reference"), [(True, "ref"), (False, "ref_wd0")])
 def test_radam_equals_the_published_one(goldens, decayed, reference):
     """f(p) = 0.5 sum(a p^2), 12 steps."""
     golden = np.load(goldens / "meta" / "radam.npz")
-    learner = MetaLearner(TinySegmenter(), RateConfig(init=0.05))
+    learner = MetaLearner(TinySegmenter(), InnerLR(init=0.05))
     learner.segmenter.backbone = nn.ParameterList([nn.Parameter(torch.from_numpy(golden["p0"].copy()))])
-    decay = float(golden["wd"]) if decayed else 0.0
-    optimizer = build_optimizer(learner, OuterConfig("radam", GroupConfig(float(golden["lr"]), decay)))
+    arguments = dict(weight_decay=float(golden["wd"]) if decayed else 0.0, decoupled_weight_decay=True)
+    settings = optimizer_settings("RAdam", float(golden["lr"]), **arguments)
+    optimizer = build_optimizer(learner, Outer(optimizer=settings))
     [weight] = learner.weights()
     curvature = torch.from_numpy(golden["a"])
     for expected in golden[reference]:
@@ -37,15 +40,16 @@ def with_head() -> MetaLearner:
     """A learner whose segmenter has weights beside its backbone."""
     segmenter = TinySegmenter()
     segmenter.head = nn.Conv2d(1, 1, 1)
-    return MetaLearner(segmenter, RateConfig(init=0.05))
+    return MetaLearner(segmenter, InnerLR(init=0.05))
 
 
 def test_groups_hold_every_meta_parameter_once():
     learner = with_head()
-    config = OuterConfig("adam", GroupConfig(1e-3, 1e-2), GroupConfig(1e-2), freeze_encoder=True)
-    optimizer = build_optimizer(learner, config)
+    settings = optimizer_settings("Adam", 1e-3, weight_decay=1e-2, decoupled_weight_decay=True)
+    outer = Outer(optimizer=settings, inner_lr=Group(lr=1e-2), freeze_encoder=True)
+    optimizer = build_optimizer(learner, outer)
     groups = {group["name"]: group for group in optimizer.param_groups}
-    held = [id(p) for name in ("encoder", "heads", "rates") for p in groups[name]["params"]]
+    held = [id(p) for name in ("encoder", "heads", "inner_lr") for p in groups[name]["params"]]
     assert held == [id(p) for p in learner.meta_parameters()]
     assert [id(p) for p in groups["heads"]["params"]] == [id(p) for p in learner.segmenter.head.parameters()]
     assert (groups["encoder"]["lr"], groups["heads"]["lr"], groups["heads"]["weight_decay"]) == (
@@ -53,7 +57,42 @@ def test_groups_hold_every_meta_parameter_once():
         1e-3,
         1e-2,
     )
-    assert (groups["rates"]["lr"], groups["rates"]["weight_decay"]) == (1e-2, 0)
+    assert (groups["inner_lr"]["lr"], groups["inner_lr"]["weight_decay"]) == (1e-2, 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"_target_": "torch.optim.Adamm"}, "_target_=torch.optim.Adamm is no optimiser class"),
+        ({"_target_": "nowhere.Adam"}, "_target_=nowhere.Adam is no optimiser class"),
+        ({"_target_": "torch.nn.Linear"}, "_target_=torch.nn.Linear is no optimiser class"),
+        ({"_target_": "torch.optim"}, "_target_=torch.optim is no optimiser class"),
+        ({"lr": 1e-3}, "_target_=None is no optimiser class"),
+        ({"_target_": "torch.optim.SGD", "betas": [0.9, 0.99]}, "unexpected keyword argument 'betas'"),
+        ({"_target_": "torch.optim.Adam", "lr": -1.0}, "Invalid learning rate: -1.0"),
+        ({"_target_": "torch.optim.LBFGS"}, "LBFGS doesn't support per-parameter options"),
+    ],
+)
+def test_what_is_no_optimiser_is_refused_in_one_sentence(settings, message):
+    with pytest.raises(UserError, match=f"^optimizer: .*{message}"):
+        build_optimizer(with_head(), Outer(optimizer=settings))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("SGD", {"momentum": 0.9}), ("AdamW", {"betas": [0.8, 0.9]}), ("Adafactor", {})]
+)
+def test_any_optimiser_of_torch_steps_and_holds_a_frozen_encoder(name, arguments):
+    learner = with_head()
+    settings = optimizer_settings(name, 1e-2, **arguments)
+    optimizer = build_optimizer(learner, Outer(optimizer=settings, freeze_encoder=True))
+    assert type(optimizer) is getattr(torch.optim, name)
+    before = [p.detach().clone() for p in learner.meta_parameters()]
+    for p in learner.meta_parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    encoder = {id(p) for p in learner.segmenter.encoder_parameters()}
+    for p, old in zip(learner.meta_parameters(), before, strict=True):
+        assert torch.equal(p, old) == (id(p) in encoder)
 
 
 def test_cosine_falls_from_one_to_its_end_and_none_stays():
@@ -72,15 +111,15 @@ def test_cosine_falls_from_one_to_its_end_and_none_stays():
     assert build_schedule(optimizer, None, 10).lr_lambdas[0](7) == 1
 
 
-def test_weights_and_rates_are_clipped_apart(learner):
+def test_initial_weights_and_inner_learning_rates_are_clipped_apart(learner):
     for p in learner.weights():
         p.grad = torch.full_like(p, 100.0)
-    for p in learner.rates():
+    for p in learner.inner_lrs():
         p.grad = torch.full_like(p, 1e-3)
-    clip_groups(build_optimizer(learner, OuterConfig()), 10.0)
+    clip_meta_gradient(build_optimizer(learner, Outer()), 10.0)
     norm = torch.stack([p.grad.norm() for p in learner.weights()]).norm()
     assert norm.item() == pytest.approx(10, rel=1e-4)
-    assert all((p.grad == 1e-3).all() for p in learner.rates())
+    assert all((p.grad == 1e-3).all() for p in learner.inner_lrs())
 
 
 def test_frozen_weights_do_not_count_in_the_norm():
@@ -89,5 +128,5 @@ def test_frozen_weights_do_not_count_in_the_norm():
         p.grad = torch.full_like(p, 100.0)
     for p in learner.segmenter.head.parameters():
         p.grad = torch.full_like(p, 1e-3)
-    clip_groups(build_optimizer(learner, OuterConfig(freeze_encoder=True)), 10.0)
+    clip_meta_gradient(build_optimizer(learner, Outer(freeze_encoder=True)), 10.0)
     assert all((p.grad == 1e-3).all() for p in learner.segmenter.head.parameters())

@@ -11,15 +11,16 @@ import pytest
 import torch
 from test_learner import TinySegmenter
 from test_mask_rcnn_meta import tiny_learner
-from test_module import Kept, fit, make_task
+from test_module import Kept, fit, make_task, optimizer_settings, parent_of
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from eosvos.config.meta import Group, InnerLR, Meta, Outer
+from eosvos.config.training import Parent
 from eosvos.data.tasks import Task
 from eosvos.meta.learner import MetaLearner
-from eosvos.meta.learning_rates import RateConfig
 from eosvos.meta.module import MetaModule
-from eosvos.meta.outer import GroupConfig, OuterConfig, build_optimizer
+from eosvos.meta.outer import build_optimizer
 from eosvos.meta.parent import ParentModule
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-14}
@@ -41,6 +42,9 @@ class Toy(TinySegmenter):
     def losses(self, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
         return {"mse": loss_of(self(images), masks)}
 
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        return [*self.backbone.parameters(), *self.rpn.parameters()]
+
 
 def loss_of(output: Tensor, masks: Tensor) -> Tensor:
     return ((output - masks[:, 2:-2, 2:-2]) ** 2).mean()
@@ -52,25 +56,23 @@ def toy_task(iteration: int, slot: int, black: bool = False, **options) -> Task:
     return replace(task, support_images=task.support_images.double(), query_images=query)
 
 
-def toy_learner(**rates) -> MetaLearner:
+def toy_learner(**inner_lr) -> MetaLearner:
     torch.manual_seed(0)
-    return MetaLearner(Toy(), RateConfig(**{"init": 0.05, **rates}))
+    return MetaLearner(Toy(), InnerLR(**{"init": 0.05, **inner_lr}))
 
 
-def toy_module(outer: OuterConfig, rates: dict | None = None, **options) -> MetaModule:
-    return MetaModule(
-        toy_learner(**(rates or {})), outer, **{"iterations": 8, "query_weights": [0, 0, 1], **options}
-    )
+def toy_module(meta: Meta | None = None, **inner_lr) -> MetaModule:
+    return MetaModule(toy_learner(**inner_lr), meta or Meta(inner_steps=3), iterations=8)
 
 
 def meta_gradient_by_hand(
     learner: MetaLearner, task: Task, query_weights: Sequence[float], truncate_every: int | None = None
 ) -> list[Tensor]:
     """Of first order: fine-tune on the support frame, and add up the losses of all query frames."""
-    network, config = learner.segmenter, learner.rate_config
+    network, settings = learner.segmenter, learner.inner_lr
     names = [name for name, _ in network.named_parameters()]
     start = [p.detach().clone().requires_grad_() for p in learner.weights()]
-    values = [r.detach().clone().requires_grad_() for r in learner.rates()]
+    values = [lr.detach().clone().requires_grad_() for lr in learner.inner_lrs()]
 
     def loss(weights: Sequence[Tensor], images: Tensor, masks: Tensor) -> Tensor:
         return loss_of(functional_call(network, dict(zip(names, weights, strict=True)), images), masks)
@@ -79,10 +81,10 @@ def meta_gradient_by_hand(
     for step, weight in enumerate(query_weights, start=1):
         at = [p.detach().requires_grad_() for p in now]
         gradients = torch.autograd.grad(loss(at, task.support_images, task.support_masks), at)
-        if config.clip is not None:
-            gradients = [g * min(1.0, config.clip / float(g.norm())) for g in gradients]
-        rates = [value.exp() if config.log else value for value in values] * (len(now) // len(values))
-        now = [p - rate * g for p, rate, g in zip(now, rates, gradients, strict=True)]
+        if settings.max_grad_norm is not None:
+            gradients = [g * min(1.0, settings.max_grad_norm / float(g.norm())) for g in gradients]
+        lrs = [value.exp() if settings.log else value for value in values] * (len(now) // len(values))
+        now = [p - lr * g for p, lr, g in zip(now, lrs, gradients, strict=True)]
         for image, mask in zip(task.query_images, task.query_masks, strict=True):
             total = total + weight * loss(now, image[None], mask[None])
         if truncate_every and step % truncate_every == 0:
@@ -91,27 +93,31 @@ def meta_gradient_by_hand(
 
 
 @pytest.mark.parametrize(
-    ("rates", "query_weights", "truncate_every"),
+    ("inner_lr", "query_weights", "truncate_every"),
     [
         ({}, [0, 0, 1], None),
         ({"log": True}, [0.2, 0.3, 0.5], None),
-        ({"clip": 0.1}, [0, 1], None),
+        ({"max_grad_norm": 0.1}, [0, 1], None),
         ({"level": "single"}, [1], None),
         ({}, [0.1, 0.2, 0.1, 0.2, 0.1, 0.3], 2),
         ({"level": "param"}, [0.5, 0, 0, 0, 0, 0.5], 3),
     ],
 )
 def test_the_gradient_of_a_task_is_that_of_its_query_frames_after_steps_on_its_support_frame(
-    rates, query_weights, truncate_every
+    inner_lr, query_weights, truncate_every
 ):
     task = toy_task(0, 0, query_frames=3)
-    module = toy_module(OuterConfig(), rates, query_weights=query_weights, truncate_every=truncate_every)
+    steps = len(query_weights)
+    meta = Meta(
+        inner_steps=steps, multi_step_loss=True, step_weights=query_weights, truncate_every=truncate_every
+    )
+    module = toy_module(meta, **inner_lr)
     gradients, losses = module.sum_over_tasks([task])
     for mine, by_hand in zip(
         gradients, meta_gradient_by_hand(module.learner, task, query_weights, truncate_every), strict=True
     ):
         torch.testing.assert_close(mine, by_hand, **CLOSE)
-    support = repeat((task.support_images, task.support_masks), len(query_weights))
+    support = repeat((task.support_images, task.support_masks), steps)
     query = [(task.query_images[i : i + 1], task.query_masks[i : i + 1]) for i in range(3)]
     learners = module.learner.meta_gradient(support, query, query_weights, truncate_every)
     for mine, its in zip(gradients, learners.gradients, strict=True):
@@ -121,7 +127,7 @@ def test_the_gradient_of_a_task_is_that_of_its_query_frames_after_steps_on_its_s
 
 
 class ByHand:
-    """Adam, or RAdam, with decoupled decay, over groups of (parameters, rate, decay)."""
+    """Adam, or RAdam, with decoupled weight decay, over groups of (parameters, lr, weight decay)."""
 
     def __init__(self, name: str, groups: Sequence[tuple[list[Tensor], float, float]]) -> None:
         self.name, self.groups, self.steps = name, groups, 0
@@ -129,21 +135,21 @@ class ByHand:
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Sequence[Tensor]], factor: float) -> None:
-        """Take a step whose rates are multiplied by `factor`; gradients by group."""
+        """Take a step whose learning rates are multiplied by `factor`; gradients by group."""
         self.steps += 1
-        for (parameters, rate, decay), moments, slopes in zip(
+        for (parameters, lr, weight_decay), moments, slopes in zip(
             self.groups, self.moments, gradients, strict=True
         ):
             for p, (first, second), slope in zip(parameters, moments, slopes, strict=True):
-                p *= 1 - factor * rate * decay
+                p *= 1 - factor * lr * weight_decay
                 first.mul_(0.9).add_(0.1 * slope)
                 second.mul_(0.999).add_(0.001 * slope**2)
-                p -= factor * rate * self._direction(first, second)
+                p -= factor * lr * self._direction(first, second)
 
     def _direction(self, first: Tensor, second: Tensor) -> Tensor:
         t = self.steps
         mean, root = first / (1 - 0.9**t), (second / (1 - 0.999**t)).sqrt()
-        if self.name == "adam":
+        if self.name == "Adam":
             return mean / (root + 1e-8)
         longest = 2 / 0.001 - 1
         length = longest - 2 * t * 0.999**t / (1 - 0.999**t)
@@ -154,19 +160,19 @@ class ByHand:
 
 
 def train_by_hand(
-    learner: MetaLearner, outer: OuterConfig, iterations: int, batches: Sequence[Sequence[Task]]
+    learner: MetaLearner, outer: Outer, iterations: int, batches: Sequence[Sequence[Task]]
 ) -> None:
     """Meta-train in place, with the query loss after the last of three steps."""
     parts = ("backbone", "rpn", "roi_heads")
     by_part = {part: list(getattr(learner.segmenter, part).parameters()) for part in parts}
     encoder, heads = by_part["backbone"] + by_part["rpn"], by_part["roi_heads"]
-    of_encoder = 0.0 if outer.freeze_encoder else outer.weights.lr
+    lr, weight_decay = outer.optimizer["lr"], outer.optimizer["weight_decay"]
     groups = [
-        (encoder, of_encoder, outer.weights.decay),
-        (heads, outer.weights.lr, outer.weights.decay),
-        (learner.rates(), outer.rates.lr, outer.rates.decay),
+        (encoder, 0.0 if outer.freeze_encoder else lr, weight_decay),
+        (heads, lr, weight_decay),
+        (learner.inner_lrs(), outer.inner_lr.lr, outer.inner_lr.weight_decay),
     ]
-    optimizer = ByHand(outer.name, groups)
+    optimizer = ByHand(outer.optimizer["_target_"].removeprefix("torch.optim."), groups)
     for iteration, tasks in enumerate(batches):
         of_tasks = [meta_gradient_by_hand(learner, task, [0, 0, 1]) for task in tasks]
         mean = [sum(values) / len(tasks) for values in zip(*of_tasks, strict=True)]
@@ -176,34 +182,40 @@ def train_by_hand(
             norm = math.sqrt(sum(float((g**2).sum()) for i in clipped for g in sloped[i]))
             for i in clipped:
                 # torch adds a millionth, lest it divide by nothing.
-                sloped[i] = [g * min(1.0, (outer.clip or math.inf) / (norm + 1e-6)) for g in sloped[i]]
-        end = 1.0 if outer.cosine_to is None else outer.cosine_to
+                sloped[i] = [
+                    g * min(1.0, (outer.max_grad_norm or math.inf) / (norm + 1e-6)) for g in sloped[i]
+                ]
+        end = 1.0 if outer.min_lr_ratio is None else outer.min_lr_ratio
         optimizer.step(sloped, end + (1 - end) * (1 + math.cos(math.pi * iteration / iterations)) / 2)
         with torch.no_grad():
-            for rate in learner.rates():
-                rate.clamp_(0, learner.rate_config.max)
+            for lr in learner.inner_lrs():
+                lr.clamp_(0, learner.inner_lr.max)
 
 
-WEIGHTS, RATES = GroupConfig(1e-2, 0.3), GroupConfig(2e-3, 0.1)
+def outer_settings(name: str, **settings) -> Outer:
+    optimizer = optimizer_settings(name, 1e-2, weight_decay=0.3, decoupled_weight_decay=True)
+    return Outer(optimizer=optimizer, inner_lr=Group(lr=2e-3, weight_decay=0.1), **settings)
+
+
 # The norms of both gradients are from 0.1 to 3: bounds below, among and above them.
 OUTER = [
-    OuterConfig("radam", WEIGHTS, RATES),
-    OuterConfig("adam", WEIGHTS, RATES),
-    OuterConfig("radam", WEIGHTS, RATES, clip=0.02, cosine_to=0.1),
-    OuterConfig("radam", WEIGHTS, RATES, clip=1.9),
-    OuterConfig("adam", WEIGHTS, RATES, clip=0.5, cosine_to=0.0),
-    OuterConfig("radam", WEIGHTS, RATES, clip=1e3, freeze_encoder=True),
-    OuterConfig("radam", WEIGHTS, RATES, clip=1.0, freeze_encoder=True),
+    outer_settings("RAdam"),
+    outer_settings("Adam"),
+    outer_settings("RAdam", max_grad_norm=0.02, min_lr_ratio=0.1),
+    outer_settings("RAdam", max_grad_norm=1.9),
+    outer_settings("Adam", max_grad_norm=0.5, min_lr_ratio=0.0),
+    outer_settings("RAdam", max_grad_norm=1e3, freeze_encoder=True),
+    outer_settings("RAdam", max_grad_norm=1.0, freeze_encoder=True),
 ]
 
 
 @pytest.mark.parametrize("outer", OUTER, ids=str)
 def test_whole_iterations_equal_those_by_hand(outer):
     """Eight, so that moments, schedule, bounds and RAdam's rectification from the sixth step on all show."""
-    module = toy_module(outer, {"max": 0.06})
+    module = toy_module(Meta(inner_steps=3, outer=outer), max=0.06)
     batches = [[toy_task(iteration, slot, query_frames=2) for slot in range(3)] for iteration in range(8)]
     reference = copy.deepcopy(module.learner)
-    assert any((rate > 0.06).any() for rate in reference.rates())
+    assert any((lr > 0.06).any() for lr in reference.inner_lrs())
     train_by_hand(reference, outer, 8, batches)
     fit(module, batches)
     names = [*dict(module.learner.segmenter.named_parameters()), *map(str, range(6))]
@@ -212,12 +224,12 @@ def test_whole_iterations_equal_those_by_hand(outer):
         torch.testing.assert_close(
             mine.detach(), by_hand.detach(), rtol=1e-7, atol=1e-12, msg=lambda m, name=name: f"{name}: {m}"
         )
-    assert all((rate <= 0.06).all() for rate in module.learner.rates())
+    assert all((lr <= 0.06).all() for lr in module.learner.inner_lrs())
 
 
 def after(batch: list[Task], **options) -> list[Tensor]:
     """Meta-parameters after an iteration; RAdam's first step, unlike Adam's, is as long as the gradient."""
-    module = toy_module(OuterConfig("radam", WEIGHTS, RATES))
+    module = toy_module(Meta(inner_steps=3, outer=outer_settings("RAdam")))
     fit(module, [batch], **options)
     return [p.detach() for p in module.learner.meta_parameters()]
 
@@ -243,7 +255,7 @@ def test_what_is_not_finite_is_left_out_named_and_counted(fault, caplog):
         with_it = after([good[0], bad, good[1]], logger=logger)
     assert_equal(with_it, after(good))
     assert "video1:1 is left out" in caplog.text
-    assert logger.lines[0]["meta/left_out"] == 1
+    assert logger.lines[0]["meta/nonfinite_tasks"] == 1
 
 
 def test_every_task_twice_steps_as_once():
@@ -255,7 +267,7 @@ def test_every_task_twice_steps_as_once():
 def test_logged_losses_are_means_over_the_finite_tasks():
     tasks, logger = [toy_task(0, slot, broken=slot == 1) for slot in range(3)], Kept()
     after(tasks, logger=logger)
-    losses = [toy_module(OuterConfig()).sum_over_tasks([tasks[slot]])[1][:3] for slot in (0, 2)]
+    losses = [toy_module().sum_over_tasks([tasks[slot]])[1][:3] for slot in (0, 2)]
     names = ("meta/query_loss", "meta/support_loss_first", "meta/support_loss_last")
     assert [logger.lines[0][name] for name in names] == pytest.approx(torch.stack(losses).mean(0).tolist())
 
@@ -264,13 +276,13 @@ def test_without_its_encoder_a_detector_still_learns_to_propose():
     segmenter = tiny_learner().segmenter
     learner = MetaLearner(segmenter, train_encoder=False)
     frozen = {name.partition(".")[0] for name, p in segmenter.named_parameters() if not p.requires_grad}
-    learned = {name.partition(".")[0] for name, _ in learner.named_rates()}
+    learned = {name.partition(".")[0] for name, _ in learner.named_inner_lrs()}
     assert (frozen, learned) == ({"backbone"}, {"rpn", "roi_heads"})
 
 
 def test_region_proposals_of_a_detector_go_with_its_encoder():
     learner = tiny_learner()
-    optimizer = build_optimizer(learner, OuterConfig(freeze_encoder=True))
+    optimizer = build_optimizer(learner, Outer(freeze_encoder=True))
     names = {id(p): name for name, p in learner.segmenter.named_parameters()}
     parts = {
         group["name"]: {names[id(p)].partition(".")[0] for p in group["params"]}
@@ -289,14 +301,15 @@ def test_parent_training_equals_adamw_by_hand_on_the_support_frames():
     batches = [[toy_task(iteration, slot) for slot in range(3)] for iteration in range(4)]
     learner = toy_learner()
     reference = copy.deepcopy(learner)
-    optimizer = ByHand("adam", [(reference.weights(), 1e-2, 0.2)])
+    optimizer = ByHand("Adam", [(reference.weights(), 1e-2, 0.2)])
     for iteration, tasks in enumerate(batches):
         losses = [reference.segmenter.losses(t.support_images, t.support_masks)["mse"] for t in tasks]
         gradients = torch.autograd.grad(sum(losses) / 3, reference.weights())
         optimizer.step([gradients], 0.01 + 0.99 * (1 + math.cos(math.pi * iteration / 4)) / 2)
     nothing = torch.full_like(batches[0][0].query_images, torch.nan)
     blind = [[replace(task, query_images=nothing) for task in tasks] for tasks in batches]
-    fit(ParentModule(learner, steps=4, lr=1e-2, decay=0.2), blind)
+    parent = Parent(steps=4, optimizer=optimizer_settings("AdamW", 1e-2, weight_decay=0.2))
+    fit(ParentModule(learner, parent), blind)
     for mine, by_hand in zip(learner.meta_parameters(), reference.meta_parameters(), strict=True):
         torch.testing.assert_close(mine.detach(), by_hand.detach(), rtol=1e-7, atol=1e-12)
 
@@ -313,5 +326,5 @@ def test_parent_training_steps_along_the_mean(monkeypatch):
                 "step",
                 lambda self, closure: (step(self, closure), seen.append(learner.weights()[0].grad))[0],  # noqa: B023
             )
-            fit(ParentModule(learner, steps=1, lr=1e-2), [tasks])
+            fit(ParentModule(learner, parent_of(steps=1)), [tasks])
     torch.testing.assert_close(*seen)

@@ -1,0 +1,125 @@
+"""Inner learning rates, as gradient transforms of learn2learn's update rule (method, section 4)."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from learn2learn.optim import ParameterUpdate
+from torch import Tensor, nn
+
+from eosvos.config.meta import InnerLR
+
+# The logarithm of a learning rate needs a smallest learning rate above zero.
+_MIN_LR = 1e-12
+
+
+class LearningRate(nn.Module):
+    """The learning rate(s) of one parameter tensor: maps its gradient to its update, lr * gradient.
+
+    value: the learning rates, or their logarithms with `log`. max_grad_norm: the gradient is scaled down to
+    this norm if its norm is larger; None: it never is.
+    """
+
+    def __init__(self, value: nn.Parameter, log: bool, max_grad_norm: float | None = None) -> None:
+        super().__init__()
+        self.value = value
+        self.log = log
+        self.max_grad_norm = max_grad_norm
+
+    def lr(self) -> Tensor:
+        """The learning rate, never its logarithm; its shape broadcasts against the gradient [N, ...]."""
+        return self.value.exp() if self.log else self.value
+
+    def forward(self, gradient: Tensor) -> Tensor:
+        """Scale a gradient [N, ...]."""
+        if self.max_grad_norm is not None:
+            gradient = gradient * (self.max_grad_norm / gradient.norm().clamp_min(self.max_grad_norm))
+        return self.lr() * gradient
+
+    @torch.no_grad()
+    def clamp_(self, maximum: float | None) -> None:
+        """Clamp the learning rate to [0, maximum], or to [1e-12, maximum] where its logarithm is stored."""
+        bounds = torch.tensor([_MIN_LR if self.log else 0.0, torch.inf if maximum is None else maximum])
+        low, high = (bounds.log() if self.log else bounds).tolist()
+        self.value.clamp_(low, high)
+
+
+def lr_shape(parameter: Tensor, level: str) -> tuple[int, ...]:
+    """Shape of the learning rate of a parameter [N, ...], which broadcasts against it.
+
+    level: see `InnerLR`; per neuron the shape is [N, 1, ...].
+    """
+    if level == "param":
+        return tuple(parameter.shape)
+    if level == "neuron" and parameter.dim() > 0:
+        return (parameter.shape[0],) + (1,) * (parameter.dim() - 1)
+    return ()
+
+
+def lr_transform(settings: InnerLR) -> Callable[[nn.Parameter], LearningRate | None]:
+    """A transform for learn2learn's GBML: gives each trainable parameter its LearningRate, and others None.
+
+    Draws the initial learning rates from torch's global generator.
+    """
+    values: list[nn.Parameter] = []
+    shared = settings.level == "single"
+
+    def make(parameter: nn.Parameter) -> LearningRate | None:
+        if not parameter.requires_grad:
+            return None
+        if not shared or not values:
+            shape = lr_shape(parameter, settings.level)
+            value = torch.full(shape, settings.init, dtype=parameter.dtype, device=parameter.device)
+            if not shared:
+                value = value * (0.5 + torch.rand_like(value))
+            values.append(nn.Parameter(value.log() if settings.log else value))
+        return LearningRate(values[-1], settings.log, settings.max_grad_norm)
+
+    return make
+
+
+class HeadsSecondOrderUpdate(ParameterUpdate):
+    """Second-order updates for some parameters, first-order ones for the others (method, section 4).
+
+    The gradients of `second_order` (by position among the parameters) keep their graph, mixed terms included;
+    all others are constants. For networks in which some operation, such as RoIAlign, has no second
+    derivative.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        transform: Callable[[nn.Parameter], LearningRate | None],
+        second_order: set[int],
+    ) -> None:
+        super().__init__(parameters=parameters, transform=transform)
+        self.second_order = second_order
+
+    def forward(self, loss: Tensor, parameters: Iterable[Tensor], **_: bool) -> list[Tensor | None]:
+        """Updates of all parameters, each of its parameter's shape [N, ...]; None for frozen and unused ones.
+
+        loss: scalar. The keyword arguments of the base class (create_graph and so on) are decided here
+        instead.
+        """
+        parameters = list(parameters)
+        updates: list[Tensor | None] = [None] * len(parameters)
+        for keep_graph in (True, False):
+            chosen = [
+                i
+                for i, p in enumerate(parameters)
+                if p.requires_grad and (i in self.second_order) == keep_graph
+            ]
+            if not chosen:
+                continue
+            create_graph = keep_graph and torch.is_grad_enabled()
+            gradients = torch.autograd.grad(
+                loss,
+                [parameters[i] for i in chosen],
+                create_graph=create_graph,
+                retain_graph=True,
+                allow_unused=True,
+            )
+            for i, gradient in zip(chosen, gradients, strict=True):
+                index = self.transforms_indices[i]
+                if gradient is not None and index is not None:
+                    updates[i] = self.transforms_modules[index](gradient)
+        return updates
