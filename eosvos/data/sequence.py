@@ -79,11 +79,11 @@ class VideoSequence(ABC):
         if not right_type or tuple(value.shape) != shape:
             raise UserError(
                 f"sequence {self.name}: {method}({t}) must return a tensor, uint8 {list(shape)} on the CPU, "
-                f"not {described(value)}"
+                f"not {describe(value)}"
             )
         return value
 
-    def visible(self, t: int) -> list[int]:
+    def visible_objects(self, t: int) -> list[int]:
         """Return the ids of the objects that the mask of frame t shows, ascending; none without a mask."""
         return visible_objects(self.checked_mask(t))
 
@@ -126,7 +126,7 @@ class VideoSequence(ABC):
         """
         found = self._first_frames
         while self._unread and (wanted is None or not wanted <= found.keys()):
-            for object_id in self.visible(self._unread[0]):
+            for object_id in self.visible_objects(self._unread[0]):
                 found.setdefault(object_id, self._unread[0])
             del self._unread[0]
         return found
@@ -137,7 +137,7 @@ class VideoSequence(ABC):
         return tuple(sorted(self._search()))
 
     @property
-    def listed_ids(self) -> tuple[int, ...]:
+    def training_object_ids(self) -> tuple[int, ...]:
         """Ids of the objects to train on: object_ids, or those of a list, of which masks may show fewer."""
         return self.object_ids
 
@@ -165,11 +165,11 @@ def scored_frames(sequence: VideoSequence) -> tuple[int, ...]:
     frame.
     """
     given = {sequence.first_frame(object_id) for object_id in sequence.object_ids}
-    left_out = given | {sequence.num_frames - 1}
-    return tuple(t for t in sequence.annotated_frames if t not in left_out)
+    skipped = given | {sequence.num_frames - 1}
+    return tuple(t for t in sequence.annotated_frames if t not in skipped)
 
 
-def described(value: object) -> str:
+def describe(value: object) -> str:
     """Say what a value is: for arrays and tensors [...] their type of numbers, shape and, if odd, device."""
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
     if dtype is None or shape is None:

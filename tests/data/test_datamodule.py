@@ -7,8 +7,8 @@ import pytest
 import torch
 from pytorch_lightning import LightningModule, Trainer
 
-from eosvos.data.augment import AugmentConfig
-from eosvos.data.datamodule import SequenceShare, TaskLoader, VOSDataModule
+from eosvos.data.augment import Augmentation
+from eosvos.data.datamodule import SequenceShard, TaskLoader, VOSDataModule
 from eosvos.data.synthetic import SyntheticPool, synthetic_sequences
 from eosvos.data.tasks import TaskSampler
 from eosvos.data.youtube_vos import youtube_vos_sequences
@@ -27,8 +27,8 @@ def module(iteration=0, **arguments):
         "val": synthetic_sequences("dev", 3, [32, 40], 2),
         "test": synthetic_sequences("test", 2, [32, 40], 2),
         "iterations": 4,
-        "meta_batch": 4,
-        "augment": AugmentConfig(),
+        "batch_size": 4,
+        "augment": Augmentation(),
     }
     data = VOSDataModule(**{**settings, **arguments})
     if iteration:
@@ -76,7 +76,7 @@ def test_workers_draw_the_same_in_the_same_order():
 def test_workers_read_ahead_while_the_network_is_busy():
     class Slow:
         def __init__(self):
-            self.left_out = {}
+            self.skipped = {}
 
         def sample(self, iteration, slot):
             time.sleep(0.2)
@@ -109,11 +109,11 @@ def test_a_meta_batch_that_processes_cannot_share_is_refused(be):
 @pytest.mark.parametrize(("count", "world"), [(5, 2), (4, 2), (1, 3), (0, 2), (3, 1)])
 def test_shares_of_sequences_are_of_one_length_and_do_not_overlap(count, world):
     sequences = synthetic_sequences("dev", count)
-    shares = [list(SequenceShare(sequences, rank, world)) for rank in range(world)]
+    shares = [list(SequenceShard(sequences, rank, world)) for rank in range(world)]
     assert len({len(share) for share in shares}) == 1
     names = [s.name for share in shares for s in share if s is not None]
     assert sorted(names) == [s.name for s in sequences]
-    assert len(SequenceShare(sequences, 0, world)) == len(shares[0])
+    assert len(SequenceShard(sequences, 0, world)) == len(shares[0])
 
 
 def test_sequences_become_a_pool_and_nothing_to_train_on_is_refused():
@@ -197,7 +197,7 @@ def fit(tmp_path, recorder, data=None, checkpoint=None):
         enable_model_summary=False,
         default_root_dir=tmp_path,
     )
-    trainer.fit(recorder, datamodule=data or module(meta_batch=1), ckpt_path=checkpoint)
+    trainer.fit(recorder, datamodule=data or module(batch_size=1), ckpt_path=checkpoint)
     return recorder
 
 
@@ -226,7 +226,7 @@ def test_padding_reaches_the_validation_step_as_none(tmp_path, be):
         val=synthetic_sequences("dev", 3, [32, 40], 2),
         test=[],
         iterations=2,
-        meta_batch=2,
+        batch_size=2,
     )
     recorder = fit(tmp_path, Recorder(), data)
     assert recorder.seen == [[(0, 1)], [(1, 1)]]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from eosvos.data.folder import comparing_masks, folder_sequences
+from eosvos.data.folder import evaluation_only_masks, folder_sequences
 from eosvos.errors import UserError
 
 
@@ -153,10 +153,10 @@ def test_empty_lists_are_refused_and_names_count_once(video, key):
 
 
 def test_masks_that_only_compare_are_named(video, labels):
-    assert comparing_masks(open_folder(video)) is None
+    assert evaluation_only_masks(open_folder(video)) is None
     video.mask("masks/10.png", labels(1))
-    assert "correct nothing" in comparing_masks(open_folder(video))
-    assert str(video.root / "masks/10.png") in comparing_masks(open_folder(video))
+    assert "correct nothing" in evaluation_only_masks(open_folder(video))
+    assert str(video.root / "masks/10.png") in evaluation_only_masks(open_folder(video))
 
 
 def test_a_single_mask_must_be_png(video, labels):

@@ -217,13 +217,13 @@ def test_real_masks_are_masks(shared):
 
 
 @pytest.mark.parametrize("merge", [False, True])
-def test_a_palette_whose_black_is_not_the_background_is_refused(tmp_path, labels, merge):
+def test_a_palette_whose_black_is_not_the_background_is_refused(tmp_path, labels, merge_objects):
     white_first = palette_picture(1 - labels(1), [250, 252, 255, 2, 1, 0])
     white_first.save(tmp_path / "m.png")
     with pytest.raises(
         UserError, match=r"m\.png is a palette image .* while 1 is: save it .* begins with black"
     ):
-        read_labels(tmp_path / "m.png", merge)
+        read_labels(tmp_path / "m.png", merge_objects)
 
 
 def test_palettes_may_have_black_where_no_pixel_is_and_colours_alone(tmp_path, labels):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from eosvos.data.synthetic import RANGES, SyntheticPool, SyntheticVideo, synthetic_sequences
+from eosvos.data.synthetic import SPLITS, SyntheticPool, SyntheticVideo, synthetic_sequences
 from eosvos.errors import UserError
 
 
@@ -91,15 +91,15 @@ def test_colour_alone_does_not_tell_objects_apart(videos):
 
 
 def test_ranges_never_meet():
-    parts = sorted(RANGES.values(), key=lambda part: part.start)
+    parts = sorted(SPLITS.values(), key=lambda part: part.start)
     assert all(a.stop <= b.start for a, b in pairwise(parts))
-    names = [{s.name for s in synthetic_sequences(part, 50)} for part in RANGES]
+    names = [{s.name for s in synthetic_sequences(part, 50)} for part in SPLITS]
     assert len(set.union(*names)) == 150
 
 
 def test_the_pool_is_fresh_videos_of_the_training_range():
     pool = SyntheticPool(size=[64, 64], num_frames=4)
-    assert len(pool) == len(RANGES["train"])
+    assert len(pool) == len(SPLITS["train"])
     names = set()
     chosen = set()
     for i in range(50):

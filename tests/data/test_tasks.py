@@ -4,9 +4,9 @@ from collections import Counter
 import pytest
 import torch
 
-from eosvos.data.augment import AugmentConfig
+from eosvos.data.augment import Augmentation
 from eosvos.data.davis import davis_sequences
-from eosvos.data.pools import sequence_pool
+from eosvos.data.task_source import list_objects
 from eosvos.data.sequence import VideoSequence
 from eosvos.data.synthetic import SyntheticPool, synthetic_sequences
 from eosvos.data.tasks import TaskSampler, object_mask
@@ -55,7 +55,7 @@ def parts(task):
 
 def test_a_task_is_a_function_of_seed_iteration_and_slot():
     def sampler(seed=1):
-        return TaskSampler(SyntheticPool(num_frames=3), 4, AugmentConfig(), seed=seed)
+        return TaskSampler(SyntheticPool(num_frames=3), 4, Augmentation(), seed=seed)
 
     first = sampler()
     wanted = parts(first.sample(5, 2))
@@ -68,7 +68,7 @@ def test_a_task_is_a_function_of_seed_iteration_and_slot():
 
 
 def test_shapes_types_and_values():
-    task = TaskSampler(SyntheticPool(num_frames=3), 4, AugmentConfig(), query_frames=2).sample(3, 1)
+    task = TaskSampler(SyntheticPool(num_frames=3), 4, Augmentation(), query_frames=2).sample(3, 1)
     assert task.support_images.shape == (1, 3, 96, 128)
     assert task.support_masks.shape == (1, 96, 128)
     assert task.query_images.shape == (2, 3, 96, 128)
@@ -131,7 +131,7 @@ def test_an_object_that_no_mask_shows_gives_way_to_another_and_is_noted():
     long_running = sampler()
     tasks = [long_running.sample(i, 0) for i in range(15)]
     assert {task.sequence for task in tasks} == {"s0", "s1", "s2"}
-    assert long_running.left_out == {i: f"1 of ghost{i}" for i in range(2)}
+    assert long_running.skipped == {i: f"1 of ghost{i}" for i in range(2)}
     assert all(same(parts(task), parts(sampler().sample(i, 0))) for i, task in enumerate(tasks))
 
 
@@ -148,7 +148,7 @@ def test_training_never_sees_one_synthetic_video_twice_in_an_epoch():
 
 def test_pools_of_sequences_and_of_real_videos(shared):
     synthetic = synthetic_sequences("dev", 3)
-    assert len(sequence_pool(synthetic)) == sum(video.num_objects for video in synthetic)
-    pool = sequence_pool(davis_sequences(shared / "davis2016", "2016", split="train", short_side=120))
-    task = TaskSampler(pool, 2, AugmentConfig(), frame_window=10).sample(0, 1)
+    assert len(list_objects(synthetic)) == sum(video.num_objects for video in synthetic)
+    pool = list_objects(davis_sequences(shared / "davis2016", "2016", split="train", short_side=120))
+    task = TaskSampler(pool, 2, Augmentation(), frame_window=10).sample(0, 1)
     assert task.query_images.shape == (1, 3, 120, round(854 * 120 / 480))

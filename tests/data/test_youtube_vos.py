@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from eosvos.data.pools import sequence_pool
+from eosvos.data.task_source import list_objects
 from eosvos.data.youtube_vos import list_youtube_vos, youtube_vos_sequences
 from eosvos.errors import UserError
 
@@ -45,7 +45,7 @@ def test_objects_that_no_mask_shows_are_left_out_but_listed_without_reading(disk
         zoo.first_frame(7)
     mask.write_bytes(b"")
     (zoo,) = youtube_vos_sequences(disk.root)
-    assert [i for _, i in sequence_pool([zoo])] == [2, 7]
+    assert [i for _, i in list_objects([zoo])] == [2, 7]
 
 
 def test_objects_that_vanish_when_reduced_are_left_out(disk, labels):

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 import torch
 
-from eosvos.data.mix import mix_objects
+from eosvos.data.copy_paste import copy_paste_frames
 from eosvos.data.sequence import VideoSequence
 from eosvos.data.tasks import TaskSampler
 
@@ -22,7 +22,7 @@ def frame(background, colour, box, size=(20, 30), ignored=None):
 
 
 def mixed(own, other, seed, count=1):
-    return mix_objects([own] * count, [other] * count, torch.Generator().manual_seed(seed))
+    return copy_paste_frames([own] * count, [other] * count, torch.Generator().manual_seed(seed))
 
 
 OWN = frame(0.1, 0.9, (5, 5, 11, 13), ignored=(0, 0))
