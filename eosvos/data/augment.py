@@ -47,7 +47,7 @@ def augment_task(frames: list[Frame], generator: Generator, augment: Augmentatio
 
 
 def object_remains(before: Tensor, after: Tensor) -> bool:
-    """Whether a mask uint8 [H, W] after a change shows a quarter of its object or more, at least one pixel."""
+    """Whether a mask uint8 [H, W] after a change shows a quarter of its object or more, at least a pixel."""
     return int((after == 1).sum()) >= max(1, _MIN_VISIBLE * int((before == 1).sum()))
 
 

@@ -85,7 +85,7 @@ def folder_sequences(settings: Folder, defects: dict[str, str] | None = None) ->
     return found
 
 
-def evaluation_only_masks(videos: Sequence[VideoSequence]) -> str | None:
+def evaluation_only_masks_message(videos: Sequence[VideoSequence]) -> str | None:
     """Say which masks of folders' videos show an object that is already followed: they are for scores alone.
 
     Returns None if there is no such mask.

@@ -6,7 +6,7 @@ from PIL import Image
 from eosvos.data.__main__ import main
 
 
-def test_a_sound_data_set(davis, capsys):
+def test_a_data_set_without_defects(davis, capsys):
     assert main(["check", str(davis.root), "--layout", "davis2017"]) == 0
     assert capsys.readouterr().out == "2 sequences, 8 frames, 5 masks: no defects\n"
 
