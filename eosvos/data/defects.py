@@ -49,7 +49,7 @@ def all_defects(sequence: FileSequence) -> Iterator[str]:
 
     files = _file_defects(sequence, range(sequence.num_frames), _decode_image, decode_mask)
     yield from _each_once(files, _no_object(sequence))
-    # A mask that cannot be read may show what the others do not.
+    # A mask that cannot be read may show further objects.
     if len(ids) == len(sequence.masks):
         yield from sequence.id_defects({i: path for path in reversed(ids) for i in ids[path]})
 
@@ -68,11 +68,11 @@ def unscored_objects(sequence: FileSequence) -> Iterator[str]:
 
 
 def _each_once(*defects: Iterable[str]) -> Iterator[str]:
-    told: set[str] = set()
+    seen: set[str] = set()
     for defect in chain(*defects):
-        if defect not in told:
+        if defect not in seen:
             yield defect
-        told.add(defect)
+        seen.add(defect)
 
 
 def _file_defects(

@@ -73,7 +73,7 @@ class FileSequence(VideoSequence):
     def folders(self) -> tuple[Path, ...]:
         """The folders of the frames and of the masks, and the folders above them if folder_per_video.
 
-        A single mask is named itself: beside it there may be anything.
+        A single mask file is listed itself, not its folder, which may hold anything.
         """
         masks = [*self.masks.values()]
         read = [path.parent for path in self.frames] + [path.parent for path in masks if len(masks) > 1]
@@ -93,7 +93,7 @@ class FileSequence(VideoSequence):
         return digest.hexdigest()
 
     def _read_settings(self) -> tuple[Any, ...]:
-        """What decides, beside the content of files, what is read from them."""
+        """The names and settings that, with the content of the files, determine what is read."""
         return self.frame_names, self.annotated_frames, self.merge_objects, self._short_side
 
     def id_defects(self, shown: Mapping[int, Path]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The one way in which picture files are read: frames and masks alike, header and pixels alike."""
+"""Reads picture files: the same rules hold for frames and masks, for headers and pixels."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _TRANSPOSES = {
 """What brings a picture of each EXIF orientation upright; from 5 on, width and height change places."""
 
 _LARGEST_GREY_ID = 20
-"""In a grey mask, larger values beside white (255) are taken for smooth edges."""
+"""In a grey mask, larger values beside white (255) count as smooth edges."""
 
 _NEARLY_BLACK = 16
 """Values below, of all three colours, are black to the eye."""
@@ -82,7 +82,7 @@ def read_labels(path: Path, merge_objects: bool = False) -> NDArray[np.uint8]:
 
 
 def no_object_ids_message(path: Path, mode: str) -> str:
-    """Say that a mask file's mode is none whose pixels are ids."""
+    """Say that a mask file has a mode whose pixels are no ids."""
     return (
         f"{path} is a {_OTHER_GREYS.get(mode, 'colour')} image, but a mask must be a palette or 8-bit grey "
         "PNG whose values are object ids: save it as one"
@@ -109,7 +109,7 @@ def naming_broken_file(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Image.Image, int]]:
-    """Open a picture without decoding it, and tell its EXIF orientation, 1 (upright) to 8."""
+    """Open a picture without decoding it, and return it with its EXIF orientation, 1 (upright) to 8."""
     with naming_broken_file(path), Image.open(path) as image:
         if image.format not in _FORMATS:
             raise UserError(f"{path} is a {image.format} file, which is not read: save it as PNG or JPEG")

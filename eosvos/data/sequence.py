@@ -1,4 +1,4 @@
-"""The one view of a video that everything else has."""
+"""The interface of a video: frames, and masks for some of them."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ class VideoSequence(ABC):
         """
 
     def checked_image(self, t: int) -> Tensor:
-        """Return `image(t)`, as all who use it get it; raises UserError if it is not as it must be."""
+        """Return `image(t)`, checked; raises UserError if its type, shape or device is wrong."""
         return self._checked("image", t, self.image(t), (3, *self.size))
 
     def checked_mask(self, t: int) -> Tensor | None:
-        """Return `mask(t)`, as all who use it get it; raises UserError if it is not as it must be."""
+        """Return `mask(t)`, checked; raises UserError if its type, shape or device is wrong."""
         mask = self.mask(t)
         return None if mask is None else self._checked("mask", t, mask, tuple(self.size))
 
@@ -89,11 +89,11 @@ class VideoSequence(ABC):
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """Folders, or single files, that it is read from and where eosvos writes nothing; perhaps none."""
+        """Folders, or single files, that the video is read from; eosvos writes nothing there."""
         return ()
 
     def fingerprint(self) -> str:
-        """SHA-256 of all that is seen of the video, hexadecimal: equal wherever it lies, if it is the same.
+        """SHA-256 of frames and masks, hexadecimal; it does not depend on where the video is stored.
 
         Reads every frame and mask.
         """
@@ -138,7 +138,7 @@ class VideoSequence(ABC):
 
     @property
     def training_object_ids(self) -> tuple[int, ...]:
-        """Ids of the objects to train on: object_ids, or those of a list, of which masks may show fewer."""
+        """Ids of the objects to train on: object_ids, or a list that is read instead of the masks."""
         return self.object_ids
 
     def first_frame(self, object_id: int) -> int:
@@ -165,8 +165,8 @@ def scored_frames(sequence: VideoSequence) -> tuple[int, ...]:
     frame.
     """
     given = {sequence.first_frame(object_id) for object_id in sequence.object_ids}
-    skipped = given | {sequence.num_frames - 1}
-    return tuple(t for t in sequence.annotated_frames if t not in skipped)
+    excluded = given | {sequence.num_frames - 1}
+    return tuple(t for t in sequence.annotated_frames if t not in excluded)
 
 
 def describe(value: object) -> str:

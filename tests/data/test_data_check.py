@@ -161,7 +161,7 @@ def test_unknown_layouts_are_refused():
         main(["check", "x", "--layout", "coco"])
 
 
-def test_the_real_misfit_is_found(shared, capsys):
+def test_the_real_mask_of_a_wrong_size_is_found(shared, capsys):
     assert main(["check", str(shared / "videos/images"), "--layout", "folder"]) == 1
     first, summary = capsys.readouterr().out.splitlines()
     assert "masks/judo/00005.png is 853x480" in first

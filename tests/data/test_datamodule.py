@@ -18,8 +18,8 @@ from eosvos.errors import UserError
 
 
 @pytest.fixture
-def be(monkeypatch):
-    """Make this process one of several: be(rank, world)."""
+def set_rank(monkeypatch):
+    """Make this process one of several: set_rank(rank, world_size)."""
     return lambda *place: monkeypatch.setattr("eosvos.data.datamodule.place", lambda: place)
 
 
@@ -60,11 +60,11 @@ def test_batches_are_the_tasks_of_one_iteration():
     ]
 
 
-def test_processes_share_out_the_slots_and_draw_what_one_would_draw(be):
+def test_processes_share_out_the_slots_and_draw_what_one_would_draw(set_rank):
     alone = draws(module())
     shards = []
     for rank in (0, 1):
-        be(rank, 2)
+        set_rank(rank, 2)
         shards.append(draws(module()))
     assert shards[0].keys().isdisjoint(shards[1])
     assert {slot for _, slot in shards[1]} == {1, 3}
@@ -112,8 +112,8 @@ def test_resuming_draws_what_would_have_come_but_counts_all_iterations():
     assert all(equal(alone[key], resumed[key]) for key in resumed)
 
 
-def test_a_batch_that_processes_cannot_share_is_refused(be):
-    be(0, 3)
+def test_a_batch_that_processes_cannot_share_is_refused(set_rank):
+    set_rank(0, 3)
     with pytest.raises(UserError, match=r"batch_size=4.*3 processes.*multiple of their number"):
         module().train_dataloader()
 
@@ -229,8 +229,8 @@ def test_lightning_resumes_in_the_middle(tmp_path):
     assert resumed.iteration == 4
 
 
-def test_padding_reaches_the_validation_step_as_none(tmp_path, be):
-    be(1, 2)
+def test_padding_reaches_the_validation_step_as_none(tmp_path, set_rank):
+    set_rank(1, 2)
     data = VOSDataModule(
         videos("train"),
         val=videos("val", 3),

@@ -64,7 +64,7 @@ def test_full_resolution(davis, labels):
         ({"split": "train", "sequences": ["dog"]}, "'dog' is not in split train"),
     ],
 )
-def test_wrong_settings_are_named_with_a_mend(davis, arguments, message):
+def test_wrong_settings_are_named_with_a_remedy(davis, arguments, message):
     with pytest.raises(UserError, match=message):
         open_davis(**{"root": davis.root, **arguments})
 

@@ -154,7 +154,7 @@ def test_names_count_once(video):
     assert len(open_folder(video, sequences=["frames", "frames"])) == 1
 
 
-def test_masks_that_only_compare_are_named(video, labels):
+def test_masks_for_evaluation_only_are_named(video, labels):
     assert evaluation_only_masks_message(open_folder(video)) is None
     video.mask("masks/10.png", labels(1))
     assert "correct nothing" in evaluation_only_masks_message(open_folder(video))
@@ -186,7 +186,7 @@ def test_masks_can_be_chosen_by_frame(video):
         ({"sequences": ["frame"]}, "did you mean frames"),
     ],
 )
-def test_wrong_settings_are_named_with_a_mend(video, arguments, message):
+def test_wrong_settings_are_named_with_a_remedy(video, arguments, message):
     with pytest.raises(UserError, match=message):
         open_folder(video, **arguments)
 

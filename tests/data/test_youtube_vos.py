@@ -116,7 +116,7 @@ def test_parts_follow_from_the_seed(train):
         ({"part": "fit", "held_out": 23, "sequences": ["v00", "v01"]}, "not in .* part fit with held_out=23"),
     ],
 )
-def test_wrong_settings_are_named_with_a_mend(train, arguments, message):
+def test_wrong_settings_are_named_with_a_remedy(train, arguments, message):
     with pytest.raises(UserError, match=message):
         open_youtube_vos(**{"root": train.root, **arguments})
 
