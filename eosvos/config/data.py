@@ -51,7 +51,7 @@ class Synthetic(Settings):
     #: Which videos: those of train, val and test never meet.
     split: Literal["train", "val", "test"] = "train"
     #: How many videos; null: a million, as fresh ones for every task.
-    num_videos: int | None = Field(None, ge=1)
+    num_videos: int | None = Field(None, ge=1, le=1_000_000)
     #: Height and width of a frame, pixels.
     size: list[Annotated[int, Field(ge=32)]] = Field([96, 128], min_length=2, max_length=2)
     #: Frames of a video.

@@ -131,7 +131,7 @@ class LightDeepLab(Resized):
     #: Loss of the mask.
     loss: Literal["dice_bce", "dice", "bce", "class_balanced"] = "dice_bce"
     #: Channels of the ASPP and of the decoder.
-    channels: int = Field(64, ge=1)
+    channels: int = Field(64, ge=2)
     #: Dilations of the ASPP, in cells of the coarsest feature map.
     dilations: list[Count] = Field([1, 2, 4], min_length=1)
     #: Shorter side to which images are resized, pixels; null: as they are.

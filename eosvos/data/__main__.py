@@ -1,4 +1,4 @@
-"""`python -m eosvos.data check ROOT --layout davis2017`: decode everything and say what is broken."""
+"""`python -m eosvos.data check ROOT --layout davis2017`: decode every file and list the defects."""
 
 import argparse
 import sys
@@ -6,16 +6,17 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 
-from eosvos.data.checks import all_defects, unscored_objects
-from eosvos.data.davis import davis_splits, list_davis
+from eosvos.config.data import Davis, Folder, YouTubeVOS
+from eosvos.data.davis import davis_sequences, davis_splits
+from eosvos.data.defects import all_defects, unscored_objects
 from eosvos.data.files import FileSequence
-from eosvos.data.folder import list_folder
-from eosvos.data.youtube_vos import list_youtube_vos
+from eosvos.data.folder import folder_sequences
+from eosvos.data.youtube_vos import youtube_vos_sequences
 from eosvos.errors import UserError
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m eosvos.data", description="Look after data sets.")
+    parser = argparse.ArgumentParser(prog="python -m eosvos.data", description="Check data sets.")
     check = parser.add_subparsers(dest="command", required=True).add_parser(
         "check", help="decode every frame and mask and list what is wrong; exit status 1 if anything is"
     )
@@ -30,19 +31,24 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _list(options: argparse.Namespace, defects: dict[str, str]) -> Sequence[FileSequence]:
     """What can be listed; what cannot is added to `defects`, by name."""
+    root, sequences = options.root, options.sequences
     if options.layout == "folder":
-        masks = options.masks or str(Path(options.root).parent / "masks")
-        return list_folder(options.root, masks, sequences=options.sequences, defects=defects)
+        masks = options.masks or str(Path(root).parent / "masks")
+        return folder_sequences(Folder(images=root, masks=masks, sequences=sequences), defects)
     if options.layout == "youtube_vos":
         split = options.split or "train"
-        return list_youtube_vos(options.root, split, sequences=options.sequences, defects=defects)
-    place = options.root, options.layout.removeprefix("davis"), options.resolution
-    if options.split or options.sequences:
-        return list_davis(*place, options.split, options.sequences, defects=defects)
+        return youtube_vos_sequences(YouTubeVOS(root=root, split=split, sequences=sequences), defects)
+    year = options.layout.removeprefix("davis")
+    davis = Davis(
+        root=root, year=year, resolution=options.resolution, split=options.split, sequences=sequences
+    )
+    if options.split or sequences:
+        return davis_sequences(davis, defects)
     # Lists first: they know of frames that are missing at the end of a video.
     found: dict[str, FileSequence] = {}
-    for split in (*davis_splits(*place), None):
-        found = {video.name: video for video in list_davis(*place, split, defects=defects)} | found
+    for split in (*davis_splits(davis), None):
+        listed = davis_sequences(davis.model_copy(update={"split": split}), defects)
+        found = {video.name: video for video in listed} | found
     return list(found.values())
 
 

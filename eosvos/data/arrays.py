@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eosvos.data.sequence import IGNORE, VideoSequence, described
+from eosvos.data.sequence import IGNORE, VideoSequence, describe
 from eosvos.errors import UserError
 
 Array = NDArray[np.generic] | Tensor
@@ -74,7 +74,7 @@ def _frames(frames: Array | Iterable[Array]) -> list[NDArray[np.generic]]:
     """The frames as arrays uint8 or float [H, W, 3]; raises UserError for what they cannot be."""
     single = isinstance(frames, str | bytes | Mapping) or getattr(frames, "shape", None) == ()
     if single or not isinstance(frames, Iterable):
-        raise UserError(f"{FRAMES}, not {described(frames)}")
+        raise UserError(f"{FRAMES}, not {describe(frames)}")
     given = list(frames)
     if not given:
         raise UserError(f"{FRAMES}; there is none")
@@ -89,13 +89,13 @@ def _frames(frames: Array | Iterable[Array]) -> list[NDArray[np.generic]]:
 def _frame(frame: Array, given: object) -> NDArray[np.generic]:
     array = _numpy(frame)
     if array is None or array.ndim != 3 or 3 not in (array.shape[0], array.shape[2]) or not array.size:
-        raise UserError(f"{FRAMES}, not {described(given)}")
+        raise UserError(f"{FRAMES}, not {describe(given)}")
     if array.dtype.kind == "f":
         low, high = float(array.min()), float(array.max())
         if not 0 <= low <= high <= 1:
-            raise UserError(f"{FRAMES}, not {described(given)} with values from {low:g} to {high:g}")
+            raise UserError(f"{FRAMES}, not {describe(given)} with values from {low:g} to {high:g}")
     elif array.dtype != np.uint8:
-        raise UserError(f"{FRAMES}, not {described(given)}")
+        raise UserError(f"{FRAMES}, not {describe(given)}")
     return array if array.shape[2] == 3 else array.transpose(1, 2, 0)
 
 
@@ -103,9 +103,9 @@ def _labels(mask: Array, size: tuple[int, int]) -> Tensor:
     """A mask as uint8 [H, W]; raises UserError for what it cannot be."""
     array = _numpy(mask)
     if array is None or array.dtype.kind not in "bui":
-        raise UserError(f"{MASK}, not {described(mask)}")
+        raise UserError(f"{MASK}, not {describe(mask)}")
     if array.shape != size:
-        raise UserError(f"{MASK}, of the frames' size {list(size)}, not {described(mask)}")
+        raise UserError(f"{MASK}, of the frames' size {list(size)}, not {describe(mask)}")
     if array.min() < 0 or array.max() > IGNORE:
         raise UserError(f"{MASK}, not values from {array.min()} to {array.max()}")
     return torch.from_numpy(array.astype(np.uint8, order="C"))

@@ -1,102 +1,71 @@
 """Joint augmentation of images and masks (method, sections 5 and 7), drawn from an explicit generator."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
 from torch.nn.functional import affine_grid, grid_sample
 from torchvision.transforms.v2 import functional as tv
 
-from eosvos.errors import UserError
+from eosvos.config.data import Augmentation
 
 _ATTEMPTS = 20
-_SURVIVING = 0.25  # share of the object's pixels that must still be seen
-_LARGEST = {"flip": 1, "rotation": 180, "brightness": 1, "contrast": 1, "saturation": 1, "hue": 0.5}
+_MIN_VISIBLE = 0.25  # least share of the object's pixels that must still be seen
 
 Frame = tuple[Tensor, Tensor]
 """Image float [3, H, W] in 0..1; mask uint8 [H, W] of 0 (background), 1 (object), 255 (ignore)."""
 
 
-@dataclass(frozen=True)
-class AugmentConfig:
-    """How strongly frames are augmented; all zero (scales 1) leaves them as they are.
-
-    flip: probability of a horizontal flip. rotation: degrees, either way. scale_min, scale_max: factors of
-    the object's size. brightness, contrast, saturation: factors are drawn from 1 - x to 1 + x. hue: shift
-    of -x to x of the colour circle's turn, at most 0.5. Raises UserError for a value out of range.
-    """
-
-    flip: float = 0.5
-    rotation: float = 30.0
-    scale_min: float = 0.75
-    scale_max: float = 1.25
-    brightness: float = 0.2
-    contrast: float = 0.2
-    saturation: float = 0.2
-    hue: float = 0.1
-
-    def __post_init__(self) -> None:
-        for key, largest in _LARGEST.items():
-            if not 0 <= getattr(self, key) <= largest:
-                raise UserError(f"dataset.augment.{key}={getattr(self, key)} must be from 0 to {largest}")
-        if not 0 < self.scale_min <= self.scale_max:
-            raise UserError(
-                f"dataset.augment.scale_min={self.scale_min} must be above 0 and at most "
-                f"dataset.augment.scale_max={self.scale_max}"
-            )
-
-
 def augment_frame(
-    image: Tensor, mask: Tensor, generator: Generator, config: AugmentConfig | None = None
+    image: Tensor, mask: Tensor, generator: Generator, augment: Augmentation | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Flip, rotate and scale one frame; colours stay as they are.
+    """Flip, rotate and scale one frame; its colours stay the same.
 
     `image` float [3, H, W] in 0..1, `mask` uint8 [H, W] of 0, 1 and 255 (ignore); the result has the same
     shapes and values. What comes in from outside the frame is black background. At least a quarter of the
     object's pixels stay.
     """
-    config = config or AugmentConfig()
-    if chance(config.flip, generator):
+    augment = augment or Augmentation()
+    if bernoulli(augment.flip, generator):
         image, mask = image.flip(-1), mask.flip(-1)
-    return _rotate_and_scale(image, mask, generator, config)
+    return _rotate_and_scale(image, mask, generator, augment)
 
 
-def augment_task(frames: list[Frame], generator: Generator, config: AugmentConfig) -> list[Frame]:
-    """Augment the frames of one task: colours and flip are shared, rotation and scale are drawn for each.
+def augment_task(frames: list[Frame], generator: Generator, augment: Augmentation) -> list[Frame]:
+    """Augment the frames of one task: they share colours and flip; each has a rotation and scale of its own.
 
     frames: images float [3, H, W] in 0..1, each with its mask uint8 [H, W] of 0, 1 and 255.
     """
-    jitter = _draw_colour_jitter(generator, config)
-    flip = chance(config.flip, generator)
+    jitter = _draw_colour_jitter(generator, augment)
+    flip = bernoulli(augment.flip, generator)
     results = []
     for image, mask in frames:
         flipped = (image.flip(-1), mask.flip(-1)) if flip else (image, mask)
-        turned, turned_mask = _rotate_and_scale(*flipped, generator, config)
-        results.append((jitter(turned), turned_mask))
+        warped, warped_mask = _rotate_and_scale(*flipped, generator, augment)
+        results.append((jitter(warped), warped_mask))
     return results
 
 
-def survives(before: Tensor, after: Tensor) -> bool:
-    """Whether a mask uint8 [H, W] still shows a quarter of an object, or a pixel at least, after a change."""
-    return int((after == 1).sum()) >= max(1, _SURVIVING * int((before == 1).sum()))
+def object_remains(before: Tensor, after: Tensor) -> bool:
+    """Whether a mask uint8 [H, W] after a change shows a quarter of its object or more, at least a pixel."""
+    return int((after == 1).sum()) >= max(1, _MIN_VISIBLE * int((before == 1).sum()))
 
 
 def _uniform(low: float, high: float, generator: Generator) -> float:
     return low + (high - low) * float(torch.rand((), generator=generator))
 
 
-def chance(probability: float, generator: Generator) -> bool:
-    """Draw whether something of this probability happens."""
+def bernoulli(probability: float, generator: Generator) -> bool:
+    """Draw True with this probability, 0 to 1."""
     return _uniform(0, 1, generator) < probability
 
 
-def _draw_colour_jitter(generator: Generator, config: AugmentConfig) -> Callable[[Tensor], Tensor]:
+def _draw_colour_jitter(generator: Generator, augment: Augmentation) -> Callable[[Tensor], Tensor]:
     """Draw a change of colours for images float [3, H, W] in 0..1."""
-    brightness = _uniform(1 - config.brightness, 1 + config.brightness, generator)
-    contrast = _uniform(1 - config.contrast, 1 + config.contrast, generator)
-    saturation = _uniform(1 - config.saturation, 1 + config.saturation, generator)
-    hue = _uniform(-config.hue, config.hue, generator)
+    brightness = _uniform(1 - augment.brightness, 1 + augment.brightness, generator)
+    contrast = _uniform(1 - augment.contrast, 1 + augment.contrast, generator)
+    saturation = _uniform(1 - augment.saturation, 1 + augment.saturation, generator)
+    hue = _uniform(-augment.hue, augment.hue, generator)
 
     def jitter(image: Tensor) -> Tensor:
         """Change the colours of an image float [3, H, W]."""
@@ -107,15 +76,15 @@ def _draw_colour_jitter(generator: Generator, config: AugmentConfig) -> Callable
 
 
 def _rotate_and_scale(
-    image: Tensor, mask: Tensor, generator: Generator, config: AugmentConfig
+    image: Tensor, mask: Tensor, generator: Generator, augment: Augmentation
 ) -> tuple[Tensor, Tensor]:
-    """Rotate and scale about the centre, redrawn until the object survives; unchanged if it never does."""
+    """Rotate and scale about the centre, redrawn until the object remains; if it never does, do nothing."""
     for _ in range(_ATTEMPTS):
-        angle = _uniform(-config.rotation, config.rotation, generator)
-        scale = _uniform(config.scale_min, config.scale_max, generator)
+        angle = _uniform(-augment.rotation, augment.rotation, generator)
+        scale = _uniform(augment.scale_min, augment.scale_max, generator)
         grid = _sampling_grid(mask, angle, scale)
         warped = _sample(mask[None].float(), grid, "nearest")[0].to(mask.dtype)
-        if survives(mask, warped):
+        if object_remains(mask, warped):
             return _sample(image, grid, "bicubic").clamp(0, 1), warped
     return image, mask
 
@@ -123,12 +92,12 @@ def _rotate_and_scale(
 def _sampling_grid(mask: Tensor, angle: float, scale: float) -> Tensor:
     """Where each pixel of the result is read, [1, H, W, 2] in -1..1; `angle` in degrees."""
     height, width = mask.shape
-    turn = torch.tensor(angle, dtype=torch.float64).deg2rad()
-    cos, sin = float(turn.cos()) / scale, float(turn.sin()) / scale
+    radians = torch.tensor(angle, dtype=torch.float64).deg2rad()
+    cos, sin = float(radians.cos()) / scale, float(radians.sin()) / scale
     matrix = [[cos, -sin * height / width, 0.0], [sin * width / height, cos, 0.0]]
     return affine_grid(torch.tensor([matrix], device=mask.device), [1, 1, height, width], align_corners=False)
 
 
 def _sample(values: Tensor, grid: Tensor, mode: str) -> Tensor:
-    """Read `values` float [C, H, W] at a grid, 0 outside; torchvision's own warps know no bicubic mode."""
+    """Read `values` float [C, H, W] at a grid, 0 outside; torchvision's own warps have no bicubic mode."""
     return grid_sample(values[None], grid, mode=mode, padding_mode="zeros", align_corners=False)[0]

@@ -10,9 +10,9 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from eosvos.data.augment import AugmentConfig
-from eosvos.data.pools import TaskPool, sequence_pool
+from eosvos.config.data import Tasks
 from eosvos.data.sequence import VideoSequence
+from eosvos.data.task_source import TaskSource, list_objects
 from eosvos.data.tasks import Task, TaskSampler
 from eosvos.errors import SHOWN, UserError
 from eosvos.processes import place, take_signals
@@ -20,11 +20,10 @@ from eosvos.processes import place, take_signals
 _log = logging.getLogger(__name__)
 
 
-class _Draws(Dataset):
-    """Maps a meta iteration to the tasks of some slots, and what the sampler has left out so far.
+class _TaskDataset(Dataset):
+    """Maps a meta iteration to the tasks of some slots, and what the sampler has skipped so far.
 
-    An error in a user's file becomes a value: DataLoader workers would re-raise it with a traceback as its
-    message.
+    An error in a user's file is returned: DataLoader workers would raise it with a traceback in its message.
     """
 
     def __init__(self, sampler: TaskSampler, slots: Sequence[int]) -> None:
@@ -35,12 +34,12 @@ class _Draws(Dataset):
         try:
             drawn = [self._sampler.sample(iteration, slot) for slot in self._slots]
         except UserError as error:
-            return error, self._sampler.left_out
-        return drawn, self._sampler.left_out
+            return error, self._sampler.skipped
+        return drawn, self._sampler.skipped
 
 
 def _single_threaded_cv2() -> None:
-    """More threads fight over the cores; and a forked worker waits for ever for those of its parent."""
+    """Keep OpenCV to one thread: a forked worker would wait forever for the threads of its parent."""
     import cv2
 
     cv2.setNumThreads(0)
@@ -55,8 +54,8 @@ def _start_worker(_: int) -> None:
 class TaskLoader:
     """Iterates over the lists of tasks of meta iterations `start()` to `iterations` - 1.
 
-    `start` is asked when iteration begins, after a checkpoint was loaded; the length is always
-    `iterations`, as Lightning counts those before a checkpoint, too. `slots`: those of this process.
+    `start` is called when iteration begins, after a checkpoint was loaded; the length is always
+    `iterations`, as Lightning also counts those before the checkpoint. `slots`: those of this process.
     """
 
     def __init__(
@@ -67,7 +66,7 @@ class TaskLoader:
         start: Callable[[], int],
         loader: Callable[..., DataLoader] = DataLoader,
     ) -> None:
-        self._draws = _Draws(sampler, slots)
+        self._dataset = _TaskDataset(sampler, slots)
         self._iterations = iterations
         self._start = start
         self._loader = loader
@@ -79,35 +78,35 @@ class TaskLoader:
     def __iter__(self) -> Iterator[list[Task] | UserError]:
         """Yield the tasks of each iteration, or the error where a file cannot be read.
 
-        Raised here, it would leave the other processes waiting for this one.
+        An error that is raised here would leave the other processes waiting for this one.
         """
         _single_threaded_cv2()
         iterations = range(self._start(), self._iterations)
-        left_out: dict[int, str] = {}
+        skipped: dict[int, str] = {}
         try:
-            for tasks, missed in self._loader(self._draws, sampler=iterations, batch_size=None):
-                left_out |= missed
+            for tasks, skipped_so_far in self._loader(self._dataset, sampler=iterations, batch_size=None):
+                skipped |= skipped_so_far
                 yield tasks
         finally:
-            if left_out:
-                _log.warning("%s", _without(left_out))
+            if skipped:
+                _log.warning("%s", _skipped_message(skipped))
 
 
-def _without(left_out: dict[int, str]) -> str:
-    """Say how many objects were not trained on, and which."""
-    names = sorted(left_out.values())
+def _skipped_message(skipped: dict[int, str]) -> str:
+    """Say how many objects training skipped, and which."""
+    names = sorted(skipped.values())
     return (
         f"training left out {len(names)} objects that no mask shows: {', '.join(names[:SHOWN])}"
-        f"{', ...' * (len(names) > SHOWN)}: correct their masks, or give dataset.train.short_side more pixels"
+        f"{', ...' * (len(names) > SHOWN)}: correct their masks, or set short_side to more pixels"
     )
 
 
-class SequenceShare:
-    """The sequences of one process: shares do not overlap, and are filled with None to the same length."""
+class SequenceShard:
+    """The sequences of one process: shards do not overlap, and are padded with None to the same length."""
 
-    def __init__(self, sequences: Sequence[VideoSequence], rank: int, world: int) -> None:
-        share = sequences[rank::world]
-        self._batches = [*share, *[None] * (-(-len(sequences) // world) - len(share))]
+    def __init__(self, sequences: Sequence[VideoSequence], rank: int, world_size: int) -> None:
+        own = sequences[rank::world_size]
+        self._batches = [*own, *[None] * (-(-len(sequences) // world_size) - len(own))]
 
     def __len__(self) -> int:
         """Return the number of batches, the same in every process."""
@@ -123,45 +122,33 @@ class VOSDataModule(LightningDataModule):
 
     A batch to train on is a list of tasks, or the UserError on a file that could not be read.
 
-    train: a task pool, or sequences, of which every object becomes an entry. iterations: meta iterations;
-    meta_batch: tasks in each, shared out over the processes. seed, augment, query_frames, frame_window,
-    mixed: see TaskSampler. num_workers: processes that read ahead (0: none), each by `prefetch` iterations.
-    pin_memory: where there is a GPU. Raises UserError if the processes cannot share a meta batch equally.
+    train: a task source, or sequences, of which every object becomes an entry. tasks: how tasks are drawn.
+    iterations: meta iterations; batch_size: tasks in each, shared out over the processes. num_workers:
+    processes that read ahead (0: none), each by prefetch_factor iterations. pin_memory: where there is a GPU.
+    Raises UserError if the processes cannot share a batch equally.
     """
 
     def __init__(
         self,
-        train: TaskPool | Sequence[VideoSequence],
+        train: TaskSource | Sequence[VideoSequence],
         val: Sequence[VideoSequence],
         test: Sequence[VideoSequence],
+        tasks: Tasks,
         iterations: int,
-        meta_batch: int,
+        batch_size: int,
         seed: int = 0,
-        augment: AugmentConfig | None = None,
-        query_frames: int = 1,
-        frame_window: int | None = None,
-        mixed: float = 0.0,
         num_workers: int = 0,
-        prefetch: int = 4,
+        prefetch_factor: int = 4,
         pin_memory: bool = True,
     ) -> None:
         super().__init__()
         self.val, self.test = val, test
-        self.iterations, self.meta_batch = iterations, meta_batch
-        self._train = train
-        self._sampler = partial(
-            TaskSampler,
-            meta_batch=meta_batch,
-            augment=augment,
-            query_frames=query_frames,
-            frame_window=frame_window,
-            seed=seed,
-            mixed=mixed,
-        )
+        self.iterations, self.batch_size = iterations, batch_size
+        self._train, self._tasks, self._seed = train, tasks, seed
         self._loader = partial(
             DataLoader,
             num_workers=num_workers,
-            prefetch_factor=prefetch if num_workers else None,
+            prefetch_factor=prefetch_factor if num_workers else None,
             pin_memory=pin_memory and torch.cuda.is_available(),
             worker_init_fn=_start_worker,
         )
@@ -169,32 +156,32 @@ class VOSDataModule(LightningDataModule):
     @cached_property
     def sampler(self) -> TaskSampler:
         """What draws the training tasks; raises UserError if there is nothing to draw from."""
-        return self._sampler(_as_pool(self._train))
+        return TaskSampler(_task_source(self._train), self._tasks, self.batch_size, self._seed)
 
     def train_dataloader(self) -> TaskLoader:
-        """Return the loader of this process's slots: rank, rank + world, ..."""
-        rank, world = place()
-        if self.meta_batch % world:
+        """Return the loader of this process's slots: rank, rank + world_size, ..."""
+        rank, world_size = place()
+        if self.batch_size % world_size:
             raise UserError(
-                f"meta.batch={self.meta_batch} cannot be shared equally by {world} processes: "
-                "make it a multiple of trainer.devices"
+                f"batch_size={self.batch_size} cannot be shared equally by {world_size} processes: "
+                "make it a multiple of their number"
             )
-        slots = range(rank, self.meta_batch, world)
+        slots = range(rank, self.batch_size, world_size)
         return TaskLoader(self.sampler, slots, self.iterations, self._start_iteration, self._loader)
 
-    def val_dataloader(self) -> SequenceShare:
-        """Return this process's share of the validation sequences."""
-        return SequenceShare(self.val, *place())
+    def val_dataloader(self) -> SequenceShard:
+        """Return this process's shard of the validation sequences."""
+        return SequenceShard(self.val, *place())
 
-    def test_dataloader(self) -> SequenceShare:
-        """Return this process's share of the test sequences."""
-        return SequenceShare(self.test, *place())
+    def test_dataloader(self) -> SequenceShard:
+        """Return this process's shard of the test sequences."""
+        return SequenceShard(self.test, *place())
 
     def _start_iteration(self) -> int:
         return int(getattr(self.trainer.lightning_module, "iteration", 0)) if self.trainer else 0
 
 
-def _as_pool(source: TaskPool | Sequence[VideoSequence]) -> TaskPool:
-    if len(source) == 0 or isinstance(source[0], VideoSequence):
-        return sequence_pool(cast("Sequence[VideoSequence]", source))
-    return cast("TaskPool", source)
+def _task_source(train: TaskSource | Sequence[VideoSequence]) -> TaskSource:
+    if len(train) == 0 or isinstance(train[0], VideoSequence):
+        return list_objects(cast("Sequence[VideoSequence]", train))
+    return cast("TaskSource", train)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from eosvos.data.pictures import broken_file_named, read_header, read_image, read_labels
+from eosvos.data.pictures import naming_broken_file, read_header, read_image, read_labels
 from eosvos.data.sequence import VideoSequence, visible_objects
 from eosvos.errors import UserError
 
@@ -23,31 +23,32 @@ if TYPE_CHECKING:
 class FileSequence(VideoSequence):
     """A video of one image file a frame, and a mask file for some frames.
 
-    frames: image files, in order; their stems are the names of the frames. masks: by index of the frame,
-    mask files. merge: any pixel of a mask that is not black is object 1, and none is ignored. short_side:
+    frames: image files, in order; their stems are the names of the frames. masks: mask files, by index of the
+    frame. merge_objects: any pixel of a mask that is not black is object 1, and none is ignored. short_side:
     shorter side in pixels to which larger frames and masks are reduced when read. No file is opened before
     it is used.
 
-    `missing`: those of the files that listing their folders has shown to be missing. `all_in_first`: whether
-    the first mask shows every object. `nested`: whether its folders lie in ones of such folders, one a video.
+    `missing_files`: files that should be there, but that a listing of the folders does not hold.
+    `all_objects_in_first_mask`: whether the first mask shows every object. `folder_per_video`: whether its
+    folders were found in a folder of such folders, one for each video.
     """
 
-    missing: Sequence[Path] = ()
-    all_in_first: bool = False
-    nested: bool = False
+    missing_files: Sequence[Path] = ()
+    all_objects_in_first_mask: bool = False
+    folder_per_video: bool = False
 
     def __init__(
         self,
         name: str,
         frames: Sequence[Path],
         masks: Mapping[int, Path],
-        merge: bool = False,
+        merge_objects: bool = False,
         short_side: int | None = None,
     ) -> None:
         self.name = name
         self.frames = tuple(frames)
         self.masks = dict(sorted(masks.items()))
-        self.merge = merge
+        self.merge_objects = merge_objects
         self.frame_names = tuple(path.stem for path in self.frames)
         self._short_side = short_side
 
@@ -57,26 +58,26 @@ class FileSequence(VideoSequence):
         return tuple(self.masks)
 
     @cached_property
-    def file_size(self) -> tuple[int, int]:
+    def stored_size(self) -> tuple[int, int]:
         """Height and width of the files, in pixels; raises UserError if the first frame cannot be opened."""
         return read_header(self.frames[0])[0]
 
     @cached_property
     def size(self) -> tuple[int, int]:
         """Height and width of frames and masks as they are read, in pixels."""
-        height, width = self.file_size
+        height, width = self.stored_size
         scale = min(1.0, (self._short_side or np.inf) / min(height, width))
         return round(height * scale), round(width * scale)
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """The folders of the frames and of the masks, with what they lie in if that was listed for videos.
+        """The folders of the frames and of the masks, and the folders above them if folder_per_video.
 
-        A single mask stands for itself: beside it anything may lie.
+        A single mask file is listed itself, not its folder, which may hold anything.
         """
         masks = [*self.masks.values()]
         read = [path.parent for path in self.frames] + [path.parent for path in masks if len(masks) > 1]
-        above = [path.parent for path in read] if self.nested else []
+        above = [path.parent for path in read] if self.folder_per_video else []
         return tuple(dict.fromkeys(read + above + masks * (len(masks) == 1)))
 
     def fingerprint(self) -> str:
@@ -84,16 +85,16 @@ class FileSequence(VideoSequence):
 
         Raises UserError for a missing file.
         """
-        digest = hashlib.sha256(repr(self._reading()).encode())
+        digest = hashlib.sha256(repr(self._read_settings()).encode())
         for t, path in enumerate(self.frames):
             for file in filter(None, (path, self.masks.get(t))):
-                with broken_file_named(file), open(file, "rb") as content:
+                with naming_broken_file(file), open(file, "rb") as content:
                     digest.update(hashlib.file_digest(content, "sha256").digest())
         return digest.hexdigest()
 
-    def _reading(self) -> tuple[Any, ...]:
-        """What decides, beside the content of files, what is read from them."""
-        return self.frame_names, self.annotated_frames, self.merge, self._short_side
+    def _read_settings(self) -> tuple[Any, ...]:
+        """The names and settings that, with the content of the files, determine what is read."""
+        return self.frame_names, self.annotated_frames, self.merge_objects, self._short_side
 
     def id_defects(self, shown: Mapping[int, Path]) -> Iterator[str]:
         """Say, a sentence each, which objects are listed but not shown, or shown but not listed.
@@ -117,13 +118,13 @@ class FileSequence(VideoSequence):
         labels = self._labels(t)
         return None if labels is None else torch.from_numpy(labels.copy())
 
-    def visible(self, t: int) -> list[int]:
+    def visible_objects(self, t: int) -> list[int]:
         """Return the ids of the objects that the mask of frame t shows, ascending; takes no torch."""
         return visible_objects(self._labels(t))
 
     def read_mask(self, path: Path) -> NDArray[np.uint8]:
         """Decode a mask file of this video: ids uint8 [h, w], in the file's size."""
-        return read_labels(path, self.merge)
+        return read_labels(path, self.merge_objects)
 
     def _labels(self, t: int) -> NDArray[np.uint8] | None:
         """The mask of frame t, [H, W]."""
@@ -134,14 +135,14 @@ class FileSequence(VideoSequence):
         self, path: Path, pixels: NDArray[np.uint8], resampling: Image.Resampling
     ) -> NDArray[np.uint8]:
         """Bring pixels [h, w, ...] of a file to `size`."""
-        if pixels.shape[:2] != self.file_size:
-            raise UserError(misfit(path, pixels.shape[:2], self.frames[0], self.file_size))
-        if self.size == self.file_size:
+        if pixels.shape[:2] != self.stored_size:
+            raise UserError(size_mismatch_message(path, pixels.shape[:2], self.frames[0], self.stored_size))
+        if self.size == self.stored_size:
             return pixels
         return np.asarray(Image.fromarray(pixels).resize(self.size[::-1], resampling))
 
 
-def misfit(path: Path, size: tuple[int, ...], other: Path, other_size: tuple[int, ...]) -> str:
+def size_mismatch_message(path: Path, size: tuple[int, ...], other: Path, other_size: tuple[int, ...]) -> str:
     """Say that the (height, width) of one file is not that of another."""
     return (
         f"{path} is {size[1]}x{size[0]}, but {other} is {other_size[1]}x{other_size[0]} (width x height): "

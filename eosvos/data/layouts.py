@@ -1,4 +1,4 @@
-"""What the official layouts share: folders that must exist, names to choose from, files in order."""
+"""What all layouts share: folders that must exist, names to select from, files in order."""
 
 import os
 import re
@@ -10,37 +10,37 @@ from typing import TypeVar
 
 from eosvos.errors import UserError, suggest
 
-_Listed = TypeVar("_Listed")
+_Built = TypeVar("_Built")
 
 FRAME_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
 
-def folder(path: str | Path, mend: str, file_mend: str | None = None) -> Path:
-    """Return an existing folder, `~` expanded; else raise UserError that ends with `mend`, what to do.
+def existing_folder(path: str | Path, remedy: str, file_remedy: str | None = None) -> Path:
+    """Return an existing folder, `~` expanded; else raise UserError that ends with `remedy`, what to do.
 
-    file_mend: what to do instead where it is a file.
+    file_remedy: what to do instead where it is a file.
     """
     path = Path(path).expanduser()
-    with _refused_folder_named(path):
+    with _naming_unreadable_folder(path):
         if path.is_file():
-            raise UserError(f"{path} is a file, not a folder: {file_mend or mend}")
+            raise UserError(f"{path} is a file, not a folder: {file_remedy or remedy}")
         if not path.is_dir():
-            raise UserError(f"the folder {path} does not exist: {mend}")
+            raise UserError(f"the folder {path} does not exist: {remedy}")
     return path
 
 
-def choose(wanted: Sequence[str] | None, known: Iterable[str], what: str, where: str) -> list[str]:
+def select_names(wanted: Sequence[str] | None, known: Iterable[str], what: str, where: str) -> list[str]:
     """Return the wanted names, each once; all that are known for None.
 
-    Raises UserError if one is not known, with the names that are close to it, or if none is wanted.
+    Raises UserError if one is not known, with the names that are close to it.
     """
     known = list(known)
-    if wanted is not None and not wanted:
-        raise UserError(f"an empty list, [], chooses no {what} of {where}: name some, or give null for all")
-    for name in wanted or ():
+    if wanted is None:
+        return known
+    for name in wanted:
         if name not in known:
             raise UserError(f"{what} {name!r} is not in {where}: {suggest(name, known)}")
-    return list(dict.fromkeys(wanted)) if wanted is not None else known
+    return list(dict.fromkeys(wanted))
 
 
 def subfolders(path: Path) -> list[str]:
@@ -48,7 +48,7 @@ def subfolders(path: Path) -> list[str]:
     return sorted(entry.name for entry in _entries(path) if entry.is_dir())
 
 
-def files(
+def files_by_stem(
     path: Path, suffixes: Iterable[str] = FRAME_SUFFIXES, without: Path | None = None
 ) -> dict[str, Path]:
     """Files in a folder with one of the suffixes, by stem, in the order of the numbers in their names.
@@ -70,13 +70,13 @@ def files(
     return by_stem
 
 
-def no_frames(path: Path, what: str, mend: str) -> str:
+def no_frames_message(path: Path, what: str, remedy: str) -> str:
     """Say that a folder does not hold `what`: which names are read, and which are there."""
     there = Counter(Path(entry.name).suffix.lower() for entry in _entries(path) if entry.is_file())
     found = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in there.most_common(5))
     return (
         f"the folder {path} holds {what} ({', '.join(sorted(FRAME_SUFFIXES))} are read; there are "
-        f"{found or 'no files'}): {mend}"
+        f"{found or 'no files'}): {remedy}"
     )
 
 
@@ -88,32 +88,32 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path} cannot be read as a text in UTF-8 ({error}): restore it") from error
 
 
-def list_each(
-    make: Callable[[str], _Listed], names: Iterable[str], defects: dict[str, str] | None
-) -> list[_Listed]:
-    """Make something of every name; where a UserError is raised, `defects` takes its message, by the name.
+def build_each(
+    build: Callable[[str], _Built], names: Iterable[str], defects: dict[str, str] | None
+) -> list[_Built]:
+    """Call `build` with every name and return the results.
 
-    Without `defects` the first one is raised.
+    A UserError is raised; if `defects` is given, its message goes there, by name, and the name is left out.
     """
-    made = []
+    built = []
     for name in names:
         try:
-            made.append(make(name))
+            built.append(build(name))
         except UserError as error:
             if defects is None:
                 raise
             defects.setdefault(name, str(error))
-    return made
+    return built
 
 
 def _entries(path: Path) -> list[os.DirEntry[str]]:
     """What is in a folder, but for hidden entries; raises UserError if it cannot be listed."""
-    with _refused_folder_named(path):
+    with _naming_unreadable_folder(path):
         return [entry for entry in os.scandir(path) if not entry.name.startswith(".")]
 
 
 @contextmanager
-def _refused_folder_named(path: Path) -> Iterator[None]:
+def _naming_unreadable_folder(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The one way in which picture files are read: frames and masks alike, header and pixels alike."""
+"""Reads picture files: the same rules hold for frames and masks, for headers and pixels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OTHER_GREYS = {"I": "16-bit grey", "I;16": "16-bit grey", "LA": "grey and alpha
 # Other formats have depths without a range (TIFF), or palettes that change (GIF). MPO: a camera's JPEG.
 _FORMATS = ("BMP", "JPEG", "MPO", "PNG", "WEBP")
 
-_TURNS = {
+_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -36,7 +36,7 @@ _TURNS = {
 """What brings a picture of each EXIF orientation upright; from 5 on, width and height change places."""
 
 _LARGEST_GREY_ID = 20
-"""In a grey mask, larger values beside white (255) are taken for smooth edges."""
+"""In a grey mask, larger values beside white (255) count as smooth edges."""
 
 _NEARLY_BLACK = 16
 """Values below, of all three colours, are black to the eye."""
@@ -61,56 +61,56 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     return _colours(_decoded(path), path)
 
 
-def read_labels(path: Path, merge: bool = False) -> NDArray[np.uint8]:
-    """Decode a mask file: object ids uint8 [H, W]; with `merge`, 1 wherever it is not black.
+def read_labels(path: Path, merge_objects: bool = False) -> NDArray[np.uint8]:
+    """Decode a mask file: object ids uint8 [H, W]; with `merge_objects`, 1 wherever it is not black.
 
     Raises UserError as read_header does; if a palette has its black elsewhere than at index 0; and, without
-    `merge`, if its pixels are no ids, but colours or smooth edges.
+    `merge_objects`, if its pixels are no ids, but colours or smooth edges.
     """
     image = _decoded(path)
     if image.mode not in ID_MODES:
-        if not merge:
-            raise UserError(no_ids(path, image.mode))
+        if not merge_objects:
+            raise UserError(no_object_ids_message(path, image.mode))
         return (_colours(image, path).max(-1) > 0).astype(np.uint8)
     labels = np.asarray(image).astype(np.uint8)
     palette = _palette(image)
     _check_background(path, palette, labels)
-    if merge:
+    if merge_objects:
         return (labels != 0).astype(np.uint8)
     _check_edges(path, labels, palette.sum(-1), white=image.mode == "L")
     return labels
 
 
-def no_ids(path: Path, mode: str) -> str:
-    """Say that a mask file's mode is none whose pixels are ids."""
+def no_object_ids_message(path: Path, mode: str) -> str:
+    """Say that a mask file has a mode whose pixels are no ids."""
     return (
         f"{path} is a {_OTHER_GREYS.get(mode, 'colour')} image, but a mask must be a palette or 8-bit grey "
         "PNG whose values are object ids: save it as one"
     )
 
 
-def absent(path: Path) -> str:
+def missing_file_message(path: Path) -> str:
     """Say that a file is missing."""
     return f"{path} is missing: restore it, or leave out its sequence"
 
 
 @contextmanager
-def broken_file_named(path: Path) -> Iterator[None]:
+def naming_broken_file(path: Path) -> Iterator[None]:
     """Turn the many types that Pillow raises on a missing or broken file into a UserError that names it."""
     try:
         yield
     except UserError:
         raise
     except FileNotFoundError:
-        raise UserError(absent(path)) from None
+        raise UserError(missing_file_message(path)) from None
     except Exception as error:
         raise UserError(f"{path} cannot be read as an image ({error}): replace it") from error
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Image.Image, int]]:
-    """Open a picture without decoding it, and tell its EXIF orientation, 1 (upright) to 8."""
-    with broken_file_named(path), Image.open(path) as image:
+    """Open a picture without decoding it, and return it with its EXIF orientation, 1 (upright) to 8."""
+    with naming_broken_file(path), Image.open(path) as image:
         if image.format not in _FORMATS:
             raise UserError(f"{path} is a {image.format} file, which is not read: save it as PNG or JPEG")
         count = getattr(image, "n_frames", 1)
@@ -118,18 +118,18 @@ def _opened(path: Path) -> Iterator[tuple[Image.Image, int]]:
             raise UserError(f"{path} holds {count} pictures, not one: save each as a file of its own")
         # A PNG file's own getexif() would decode it, to look behind the pixels, too.
         orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
-        yield image, orientation if orientation in _TURNS else 1
+        yield image, orientation if orientation in _TRANSPOSES else 1
 
 
 def _decoded(path: Path) -> Image.Image:
     with _opened(path) as (image, orientation):
         image.load()
-        return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+        return image.transpose(_TRANSPOSES[orientation]) if orientation in _TRANSPOSES else image
 
 
 def _colours(image: Image.Image, path: Path) -> NDArray[np.uint8]:
     """RGB, uint8 [H, W, 3], of any mode that the formats have."""
-    with broken_file_named(path):
+    with naming_broken_file(path):
         if image.mode.startswith("I"):
             # Pillow reduces 16-bit colours in the same way, and cuts 16-bit grey off at 255.
             return np.asarray(Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB"))

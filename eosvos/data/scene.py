@@ -16,7 +16,7 @@ Numbers = NDArray[np.float64]
 _HARMONICS = np.arange(2, 6)
 _OUTLINE = np.linspace(0, 2 * np.pi, 48, endpoint=False)
 _FRACTION_BITS = 4  # sub-pixel precision of the outlines
-_FIRST_VISIBLE = 0.5  # share of an object's silhouette that the first frame must show
+_MIN_VISIBLE_AT_START = 0.5  # share of an object's silhouette that the first frame must show
 
 
 def _texture(rng: Generator, side: tuple[int, int], colour: Numbers, contrast: float) -> Image:
@@ -159,7 +159,7 @@ class Scene:
         self._camera = Motion.draw(rng, self._extent / 2, (0.0, 0.03))
         self._light = rng.uniform(0, 0.15), rng.uniform(0.2, 0.6), rng.uniform(0, 2 * np.pi)
         self._bodies = self._draw_bodies(rng)
-        while not self._starts_well():
+        while not self._all_visible_at_start():
             self._bodies = self._draw_bodies(rng)
 
     def _draw_bodies(self, rng: Generator) -> list[Body]:
@@ -179,13 +179,15 @@ class Scene:
             bodies.append(Body.draw(rng, 0, _colour(rng), rng.uniform(0.15, 0.3), self._short_side, motion))
         return bodies
 
-    def _starts_well(self) -> bool:
+    def _all_visible_at_start(self) -> bool:
         """Whether the first frame shows at least half of the silhouette of every object."""
         labels = np.zeros(self.size, np.uint8)
         image = np.empty((*self.size, 3), np.uint8)
         silhouettes = {body.label: body.paint(0, image, labels) for body in self._bodies}
         shown = np.bincount(labels.ravel(), minlength=self._objects + 1)
-        return all(shown[i] >= _FIRST_VISIBLE * silhouettes[i] > 0 for i in range(1, self._objects + 1))
+        return all(
+            shown[i] >= _MIN_VISIBLE_AT_START * silhouettes[i] > 0 for i in range(1, self._objects + 1)
+        )
 
     def render(self, t: int) -> tuple[Image, Image]:
         """Paint frame t: image uint8 [H, W, 3] RGB, and labels uint8 [H, W] of what is visible."""
@@ -197,9 +199,9 @@ class Scene:
         image = cv2.warpAffine(self._ground, view, (width, height), borderMode=cv2.BORDER_REFLECT_101)
         for body in self._bodies:
             body.paint(t, image, labels)
-        return self._photograph(image, t), labels
+        return self._add_camera_effects(image, t), labels
 
-    def _photograph(self, image: Image, t: int) -> Image:
+    def _add_camera_effects(self, image: Image, t: int) -> Image:
         """Lens blur, changing light and sensor noise."""
         strength, pace, phase = self._light
         gain = 1 + strength * np.sin(pace * t + phase)

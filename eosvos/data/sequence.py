@@ -1,4 +1,4 @@
-"""The one view of a video that everything else has."""
+"""The interface of a video: frames, and masks for some of them."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ class VideoSequence(ABC):
         """
 
     def checked_image(self, t: int) -> Tensor:
-        """Return `image(t)`, as all who use it get it; raises UserError if it is not as it must be."""
+        """Return `image(t)`, checked; raises UserError if its type, shape or device is wrong."""
         return self._checked("image", t, self.image(t), (3, *self.size))
 
     def checked_mask(self, t: int) -> Tensor | None:
-        """Return `mask(t)`, as all who use it get it; raises UserError if it is not as it must be."""
+        """Return `mask(t)`, checked; raises UserError if its type, shape or device is wrong."""
         mask = self.mask(t)
         return None if mask is None else self._checked("mask", t, mask, tuple(self.size))
 
@@ -79,21 +79,21 @@ class VideoSequence(ABC):
         if not right_type or tuple(value.shape) != shape:
             raise UserError(
                 f"sequence {self.name}: {method}({t}) must return a tensor, uint8 {list(shape)} on the CPU, "
-                f"not {described(value)}"
+                f"not {describe(value)}"
             )
         return value
 
-    def visible(self, t: int) -> list[int]:
+    def visible_objects(self, t: int) -> list[int]:
         """Return the ids of the objects that the mask of frame t shows, ascending; none without a mask."""
         return visible_objects(self.checked_mask(t))
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """Folders, or single files, that it is read from and where eosvos writes nothing; perhaps none."""
+        """Folders, or single files, that the video is read from; eosvos writes nothing there."""
         return ()
 
     def fingerprint(self) -> str:
-        """SHA-256 of all that is seen of the video, hexadecimal: equal wherever it lies, if it is the same.
+        """SHA-256 of frames and masks, hexadecimal; it does not depend on where the video is stored.
 
         Reads every frame and mask.
         """
@@ -126,7 +126,7 @@ class VideoSequence(ABC):
         """
         found = self._first_frames
         while self._unread and (wanted is None or not wanted <= found.keys()):
-            for object_id in self.visible(self._unread[0]):
+            for object_id in self.visible_objects(self._unread[0]):
                 found.setdefault(object_id, self._unread[0])
             del self._unread[0]
         return found
@@ -137,8 +137,8 @@ class VideoSequence(ABC):
         return tuple(sorted(self._search()))
 
     @property
-    def listed_ids(self) -> tuple[int, ...]:
-        """Ids of the objects to train on: object_ids, or those of a list, of which masks may show fewer."""
+    def training_object_ids(self) -> tuple[int, ...]:
+        """Ids of the objects to train on: object_ids, or a list that is read instead of the masks."""
         return self.object_ids
 
     def first_frame(self, object_id: int) -> int:
@@ -165,11 +165,11 @@ def scored_frames(sequence: VideoSequence) -> tuple[int, ...]:
     frame.
     """
     given = {sequence.first_frame(object_id) for object_id in sequence.object_ids}
-    left_out = given | {sequence.num_frames - 1}
-    return tuple(t for t in sequence.annotated_frames if t not in left_out)
+    excluded = given | {sequence.num_frames - 1}
+    return tuple(t for t in sequence.annotated_frames if t not in excluded)
 
 
-def described(value: object) -> str:
+def describe(value: object) -> str:
     """Say what a value is: for arrays and tensors [...] their type of numbers, shape and, if odd, device."""
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
     if dtype is None or shape is None:

@@ -8,15 +8,15 @@ from functools import lru_cache
 import torch
 from torch import Generator, Tensor
 
-from eosvos.data.augment import AugmentConfig, Frame, augment_task, chance
-from eosvos.data.mix import mix_objects
-from eosvos.data.pools import TaskPool
+from eosvos.config.data import Tasks
+from eosvos.data.augment import Frame, augment_task, bernoulli
+from eosvos.data.copy_paste import copy_paste_frames
 from eosvos.data.sequence import IGNORE, VideoSequence
+from eosvos.data.task_source import TaskSource
 from eosvos.errors import UserError
 from eosvos.seeding import derive_seed
 
-# Draws of another video for a task that shall show one.
-_ATTEMPTS = 20
+_ATTEMPTS = 20  # at drawing another video for copy-paste augmentation
 
 
 @dataclass(frozen=True)
@@ -73,62 +73,50 @@ def _permutation(seed: int, epoch: int, length: int) -> Tensor:
 class TaskSampler:
     """Draws task `slot` of meta iteration `iteration` as a pure function of (seed, iteration, slot).
 
-    Epochs are permutations of the pool. An entry whose object no mask shows (a small one may vanish when
-    frames are reduced) gives way to the next in its epoch; `left_out` says of those met so far why. `augment`
-    None leaves frames as they are; `frame_window` is the greatest distance between support and query, by
-    VideoSequence.frame_numbers, None for any. `mixed` is the probability that a task's frames show an object
-    of another video, too (`mix_objects`); a pool of one video has none to show.
+    Epochs are permutations of the task source. An entry whose object no mask shows (a small one may vanish
+    when frames are reduced) is replaced by the next of its epoch; `skipped` names the object of each such
+    entry so far. Distances of frames are those of VideoSequence.frame_numbers. A source of one video gets no
+    copy-paste augmentation. batch_size: tasks in a meta iteration, over all processes.
     """
 
-    def __init__(
-        self,
-        pool: TaskPool,
-        meta_batch: int,
-        augment: AugmentConfig | None = None,
-        query_frames: int = 1,
-        frame_window: int | None = None,
-        seed: int = 0,
-        mixed: float = 0.0,
-    ) -> None:
-        self.meta_batch = meta_batch
-        self._pool = pool
-        self._augment = augment
-        self._query_frames = query_frames
-        self._frame_window = frame_window
+    def __init__(self, source: TaskSource, tasks: Tasks, batch_size: int, seed: int = 0) -> None:
+        self.batch_size = batch_size
+        self.skipped: dict[int, str] = {}
+        self._source = source
+        self._tasks = tasks
         self._seed = seed
-        self._mixed = mixed
-        self.left_out: dict[int, str] = {}
 
     def sample(self, iteration: int, slot: int) -> Task:
-        """Draw a task; raises UserError if a file cannot be read or no entry of the pool shows its object."""
+        """Draw a task; raises UserError if a file cannot be read or no entry shows its object."""
         for entry in self._entries(iteration, slot):
             try:
                 return self._task(entry, iteration, slot)
             except _NotShownError as error:
-                self.left_out[entry] = str(error)
+                self.skipped[entry] = str(error)
         raise UserError(
             "no mask of the training data shows its object: correct the masks, "
-            "or set dataset.train.short_side to more pixels"
+            "or set short_side to more pixels"
         )
 
     def _entries(self, iteration: int, slot: int) -> Iterator[int]:
-        """The entry whose turn it is, and those that take its place if they must, in order."""
-        length = len(self._pool)
-        epoch, position = divmod(iteration * self.meta_batch + slot, length)
+        """The entry of a slot, and then those that replace it if they must, in order."""
+        length = len(self._source)
+        epoch, position = divmod(iteration * self.batch_size + slot, length)
         order = _permutation(self._seed, epoch, length)
         entries = (int(order[(position + step) % length]) for step in range(length))
-        return (entry for entry in entries if entry not in self.left_out)
+        return (entry for entry in entries if entry not in self.skipped)
 
     def _task(self, entry: int, iteration: int, slot: int) -> Task:
-        sequence, object_id = self._pool[entry]
-        # Made anew for every entry, so that what was tried before, and remembered or not, changes nothing.
+        sequence, object_id = self._source[entry]
+        # A new one for every entry: the draws do not depend on the entries that were tried before.
         generator = Generator().manual_seed(derive_seed(self._seed, "task", iteration, slot))
         frames = self._frames(sequence, object_id, generator)
-        if self._mixed and chance(self._mixed, generator):
-            others = self._other_frames(sequence, generator)
-            frames = mix_objects(frames, others, generator) if others else frames
-        if self._augment is not None:
-            frames = augment_task(frames, generator, self._augment)
+        augment = self._tasks.augment
+        if augment is not None:
+            if augment.copy_paste and bernoulli(augment.copy_paste, generator):
+                others = self._other_frames(sequence, generator)
+                frames = copy_paste_frames(frames, others, generator) if others else frames
+            frames = augment_task(frames, generator, augment)
         images, masks = (torch.stack(values) for values in zip(*frames, strict=True))
         return Task(
             support_images=images[:1],
@@ -148,9 +136,9 @@ class TaskSampler:
         ]
 
     def _other_frames(self, sequence: VideoSequence, generator: Generator) -> list[Frame] | None:
-        """Support and query frames of an object of another video, if some attempts find one."""
+        """Support and query frames of an object of another video; None if no attempt finds one."""
         for _ in range(_ATTEMPTS):
-            other, object_id = self._pool[int(torch.randint(len(self._pool), (), generator=generator))]
+            other, object_id = self._source[int(torch.randint(len(self._source), (), generator=generator))]
             if other.name != sequence.name:
                 with suppress(_NotShownError):
                     return self._frames(other, object_id, generator)
@@ -161,12 +149,12 @@ class TaskSampler:
     ) -> list[tuple[int, Tensor]]:
         """Draw the support frame and then the query frames: (t, mask uint8 [H, W])."""
         support = _draw_frame(sequence, object_id, sequence.annotated_frames, generator)
-        near = sequence.annotated_frames
-        if self._frame_window is not None:
+        near, window = sequence.annotated_frames, self._tasks.frame_window
+        if window is not None:
             number = sequence.frame_numbers
-            near = tuple(t for t in near if abs(number[t] - number[support[0]]) <= self._frame_window)
+            near = tuple(t for t in near if abs(number[t] - number[support[0]]) <= window)
         return [support] + [
-            _draw_frame(sequence, object_id, near, generator) for _ in range(self._query_frames)
+            _draw_frame(sequence, object_id, near, generator) for _ in range(self._tasks.query_frames)
         ]
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 from eosvos.data.__main__ import main
 
 
-def test_a_sound_data_set(davis, capsys):
+def test_a_data_set_without_defects(davis, capsys):
     assert main(["check", str(davis.root), "--layout", "davis2017"]) == 0
     assert capsys.readouterr().out == "2 sequences, 8 frames, 5 masks: no defects\n"
 
@@ -161,7 +161,7 @@ def test_unknown_layouts_are_refused():
         main(["check", "x", "--layout", "coco"])
 
 
-def test_the_real_misfit_is_found(shared, capsys):
+def test_the_real_mask_of_a_wrong_size_is_found(shared, capsys):
     assert main(["check", str(shared / "videos/images"), "--layout", "folder"]) == 1
     first, summary = capsys.readouterr().out.splitlines()
     assert "masks/judo/00005.png is 853x480" in first

@@ -1,4 +1,5 @@
 import json
+import multiprocessing
 import pickle
 import time
 from types import SimpleNamespace
@@ -7,28 +8,33 @@ import pytest
 import torch
 from pytorch_lightning import LightningModule, Trainer
 
-from eosvos.data.augment import AugmentConfig
-from eosvos.data.datamodule import SequenceShare, TaskLoader, VOSDataModule
-from eosvos.data.synthetic import SyntheticPool, synthetic_sequences
+from eosvos.config.data import Folder, Synthetic, Tasks, YouTubeVOS
+from eosvos.data.datamodule import SequenceShard, VOSDataModule
+from eosvos.data.folder import folder_sequences
+from eosvos.data.synthetic import synthetic_videos
 from eosvos.data.tasks import TaskSampler
 from eosvos.data.youtube_vos import youtube_vos_sequences
 from eosvos.errors import UserError
 
 
 @pytest.fixture
-def be(monkeypatch):
-    """Make this process one of several: be(rank, world)."""
+def set_rank(monkeypatch):
+    """Make this process one of several: set_rank(rank, world_size)."""
     return lambda *place: monkeypatch.setattr("eosvos.data.datamodule.place", lambda: place)
+
+
+def videos(split, num_videos=None):
+    return synthetic_videos(Synthetic(split=split, num_videos=num_videos, size=[32, 40], num_frames=2))
 
 
 def module(iteration=0, **arguments):
     settings = {
-        "train": SyntheticPool([32, 40], num_frames=2),
-        "val": synthetic_sequences("dev", 3, [32, 40], 2),
-        "test": synthetic_sequences("test", 2, [32, 40], 2),
+        "train": videos("train"),
+        "val": videos("val", 3),
+        "test": videos("test", 2),
         "iterations": 4,
-        "meta_batch": 4,
-        "augment": AugmentConfig(),
+        "batch_size": 4,
+        "tasks": Tasks(),
     }
     data = VOSDataModule(**{**settings, **arguments})
     if iteration:
@@ -54,41 +60,47 @@ def test_batches_are_the_tasks_of_one_iteration():
     ]
 
 
-def test_processes_share_out_the_slots_and_draw_what_one_would_draw(be):
+def test_processes_share_out_the_slots_and_draw_what_one_would_draw(set_rank):
     alone = draws(module())
-    shares = []
+    shards = []
     for rank in (0, 1):
-        be(rank, 2)
-        shares.append(draws(module()))
-    assert shares[0].keys().isdisjoint(shares[1])
-    assert {slot for _, slot in shares[1]} == {1, 3}
-    together = shares[0] | shares[1]
+        set_rank(rank, 2)
+        shards.append(draws(module()))
+    assert shards[0].keys().isdisjoint(shards[1])
+    assert {slot for _, slot in shards[1]} == {1, 3}
+    together = shards[0] | shards[1]
     assert together.keys() == alone.keys()
     assert all(equal(alone[key], together[key]) for key in alone)
 
 
 def test_workers_draw_the_same_in_the_same_order():
-    alone, read_ahead = draws(module()), draws(module(num_workers=2, prefetch=2))
+    alone, read_ahead = draws(module()), draws(module(num_workers=2, prefetch_factor=2))
     assert list(alone) == list(read_ahead)
     assert all(equal(alone[key], read_ahead[key]) for key in alone)
 
 
 def test_workers_read_ahead_while_the_network_is_busy():
-    class Slow:
+    drawn = multiprocessing.Value("i", 0)
+
+    class Counting:
         def __init__(self):
-            self.left_out = {}
+            self.skipped = {}
 
         def sample(self, iteration, slot):
-            time.sleep(0.2)
+            with drawn.get_lock():
+                drawn.value += 1
             return iteration
 
-    data = module(num_workers=2, prefetch=4)
-    batches = iter(TaskLoader(Slow(), range(1), 9, lambda: 0, data._loader))
-    next(batches)
-    time.sleep(1.2)
-    start = time.perf_counter()
-    assert [next(batches) for _ in range(4)] == [[1], [2], [3], [4]]
-    assert time.perf_counter() - start < 0.3
+    data = module(iterations=20, batch_size=1, num_workers=2, prefetch_factor=4)
+    data.sampler = Counting()
+    batches = iter(data.train_dataloader())
+    assert next(batches) == [0]
+    for _ in range(3000):
+        if drawn.value == 9:
+            break
+        time.sleep(0.01)
+    assert drawn.value == 9
+    assert list(batches) == [[i] for i in range(1, 20)]
 
 
 def test_resuming_draws_what_would_have_come_but_counts_all_iterations():
@@ -100,37 +112,37 @@ def test_resuming_draws_what_would_have_come_but_counts_all_iterations():
     assert all(equal(alone[key], resumed[key]) for key in resumed)
 
 
-def test_a_meta_batch_that_processes_cannot_share_is_refused(be):
-    be(0, 3)
-    with pytest.raises(UserError, match=r"meta\.batch=4.*3 processes.*trainer\.devices"):
+def test_a_batch_that_processes_cannot_share_is_refused(set_rank):
+    set_rank(0, 3)
+    with pytest.raises(UserError, match=r"batch_size=4.*3 processes.*multiple of their number"):
         module().train_dataloader()
 
 
 @pytest.mark.parametrize(("count", "world"), [(5, 2), (4, 2), (1, 3), (0, 2), (3, 1)])
-def test_shares_of_sequences_are_of_one_length_and_do_not_overlap(count, world):
-    sequences = synthetic_sequences("dev", count)
-    shares = [list(SequenceShare(sequences, rank, world)) for rank in range(world)]
-    assert len({len(share) for share in shares}) == 1
-    names = [s.name for share in shares for s in share if s is not None]
+def test_shards_of_sequences_are_of_one_length_and_do_not_overlap(count, world):
+    sequences = videos("val", 5)[:count]
+    shards = [list(SequenceShard(sequences, rank, world)) for rank in range(world)]
+    assert len({len(shard) for shard in shards}) == 1
+    names = [s.name for shard in shards for s in shard if s is not None]
     assert sorted(names) == [s.name for s in sequences]
-    assert len(SequenceShare(sequences, 0, world)) == len(shares[0])
+    assert len(SequenceShard(sequences, 0, world)) == len(shards[0])
 
 
-def test_sequences_become_a_pool_and_nothing_to_train_on_is_refused():
-    data = module(train=synthetic_sequences("dev", 2, [32, 40], 2))
+def test_sequences_become_a_task_source_and_nothing_to_train_on_is_refused():
+    data = module(train=videos("val", 2))
     assert {t.sequence for t in draws(data).values()} == {"synthetic-0000000", "synthetic-0000001"}
-    with pytest.raises(UserError, match=r"dataset\.train"):
+    with pytest.raises(UserError, match="no annotated object"):
         module(train=[]).train_dataloader()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_what_training_leaves_out_is_said_once(disk, labels, caplog, workers):
+def test_what_training_skips_is_said_once(disk, labels, caplog, workers):
     for t in ("00000", "00005"):
         disk.frame(f"train/JPEGImages/zoo/{t}.jpg")
         disk.mask(f"train/Annotations/zoo/{t}.png", labels(1))
     objects = {str(i): {"frames": ["00000"]} for i in (1, 2, 7)}
     disk.text("train/meta.json", json.dumps({"videos": {"zoo": {"objects": objects}}}))
-    train = youtube_vos_sequences(str(disk.root))
+    train = youtube_vos_sequences(YouTubeVOS(root=str(disk.root)))
     assert len(list(module(train=train, num_workers=workers).train_dataloader())) == 4
     (record,) = caplog.records
     assert "training left out 2 objects that no mask shows: 2 of zoo, 7 of zoo:" in record.getMessage()
@@ -138,12 +150,10 @@ def test_what_training_leaves_out_is_said_once(disk, labels, caplog, workers):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_file_broken_in_the_middle_of_training_is_named_in_one_sentence(disk, labels, workers):
-    from eosvos.data.folder import folder_sequences
-
     for t in range(3):
         disk.frame(f"frames/{t}.jpg")
         disk.mask(f"masks/{t}.png", labels(1))
-    train = folder_sequences(disk.root / "frames", disk.root / "masks")
+    train = folder_sequences(Folder(images=str(disk.root / "frames"), masks=str(disk.root / "masks")))
     (disk.root / "frames/1.jpg").write_bytes(b"broken")
     batches = module(train=train, iterations=50, num_workers=workers).train_dataloader()
     error = next(batch for batch in batches if isinstance(batch, UserError))
@@ -197,7 +207,7 @@ def fit(tmp_path, recorder, data=None, checkpoint=None):
         enable_model_summary=False,
         default_root_dir=tmp_path,
     )
-    trainer.fit(recorder, datamodule=data or module(meta_batch=1), ckpt_path=checkpoint)
+    trainer.fit(recorder, datamodule=data or module(batch_size=1), ckpt_path=checkpoint)
     return recorder
 
 
@@ -219,14 +229,15 @@ def test_lightning_resumes_in_the_middle(tmp_path):
     assert resumed.iteration == 4
 
 
-def test_padding_reaches_the_validation_step_as_none(tmp_path, be):
-    be(1, 2)
+def test_padding_reaches_the_validation_step_as_none(tmp_path, set_rank):
+    set_rank(1, 2)
     data = VOSDataModule(
-        SyntheticPool([32, 40], num_frames=2),
-        val=synthetic_sequences("dev", 3, [32, 40], 2),
+        videos("train"),
+        val=videos("val", 3),
         test=[],
+        tasks=Tasks(augment=None),
         iterations=2,
-        meta_batch=2,
+        batch_size=2,
     )
     recorder = fit(tmp_path, Recorder(), data)
     assert recorder.seen == [[(0, 1)], [(1, 1)]]

@@ -36,7 +36,7 @@ def test_black_and_white_masks_are_one_object(disk, labels):
 @pytest.mark.parametrize("mode", ["P", "L", "RGB", "RGBA", "LA"])
 def test_merged_masks_are_object_1_wherever_they_are_not_black(disk, labels, mode):
     path = disk.mask("m.png", labels(255) + labels(2, at=(8, 20)), mode)
-    np.testing.assert_array_equal(read_labels(path, merge=True), labels(1) + labels(1, at=(8, 20)))
+    np.testing.assert_array_equal(read_labels(path, merge_objects=True), labels(1) + labels(1, at=(8, 20)))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from eosvos.data.folder import comparing_masks, folder_sequences
+from eosvos.config.data import Folder
+from eosvos.data.folder import evaluation_only_masks_message, folder_sequences
 from eosvos.errors import UserError
 
 
@@ -16,7 +17,11 @@ def video(disk, labels):
 
 
 def open_folder(video, **arguments):
-    return folder_sequences(**{"images": video.root / "frames", "masks": video.root / "masks", **arguments})
+    paths = {
+        name: str(arguments.pop(name, video.root / folder))
+        for name, folder in (("images", "frames"), ("masks", "masks"))
+    }
+    return folder_sequences(Folder(**paths, **arguments))
 
 
 def test_a_folder_of_frames_is_one_sequence_in_the_order_of_numbers(video):
@@ -91,7 +96,7 @@ def test_frames_and_masks_may_lie_in_one_folder(video, labels):
         ),
         (
             "1.jpg",
-            r"1\.jpg is a file, not a folder: set dataset\.images to a folder of frames.*such as .*frames",
+            r"1\.jpg is a file, not a folder: set images to a folder of frames.*such as .*frames",
         ),
     ],
 )
@@ -141,22 +146,19 @@ def test_a_link_to_nothing_is_a_missing_frame(video):
 
 def test_home_is_expanded(video, monkeypatch):
     monkeypatch.setenv("HOME", str(video.root))
-    assert folder_sequences("~/frames", "~/masks")[0].name == "frames"
-    assert folder_sequences("~/frames", "~/masks/10.png")[0].annotated_frames == (2,)
+    assert open_folder(video, images="~/frames", masks="~/masks")[0].name == "frames"
+    assert open_folder(video, images="~/frames", masks="~/masks/10.png")[0].annotated_frames == (2,)
 
 
-@pytest.mark.parametrize("key", ["annotated", "sequences"])
-def test_empty_lists_are_refused_and_names_count_once(video, key):
-    with pytest.raises(UserError, match=r"\[\], chooses no .*null for all"):
-        open_folder(video, **{key: []})
+def test_names_count_once(video):
     assert len(open_folder(video, sequences=["frames", "frames"])) == 1
 
 
-def test_masks_that_only_compare_are_named(video, labels):
-    assert comparing_masks(open_folder(video)) is None
+def test_masks_for_evaluation_only_are_named(video, labels):
+    assert evaluation_only_masks_message(open_folder(video)) is None
     video.mask("masks/10.png", labels(1))
-    assert "correct nothing" in comparing_masks(open_folder(video))
-    assert str(video.root / "masks/10.png") in comparing_masks(open_folder(video))
+    assert "correct nothing" in evaluation_only_masks_message(open_folder(video))
+    assert str(video.root / "masks/10.png") in evaluation_only_masks_message(open_folder(video))
 
 
 def test_a_single_mask_must_be_png(video, labels):
@@ -179,12 +181,12 @@ def test_masks_can_be_chosen_by_frame(video):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"images": "nowhere"}, r"set dataset\.images"),
-        ({"masks": "nowhere"}, r"set dataset\.masks"),
+        ({"images": "nowhere"}, r"set images"),
+        ({"masks": "nowhere"}, r"set masks"),
         ({"sequences": ["frame"]}, "did you mean frames"),
     ],
 )
-def test_wrong_settings_are_named_with_a_mend(video, arguments, message):
+def test_wrong_settings_are_named_with_a_remedy(video, arguments, message):
     with pytest.raises(UserError, match=message):
         open_folder(video, **arguments)
 
@@ -207,10 +209,12 @@ def test_masks_without_a_frame_empty_folders_and_empty_masks(video, disk, labels
 
 def test_real_videos(shared):
     top = shared / "videos"
-    (bike,) = folder_sequences(top / "images", top / "masks", sequences=["bike"])
+    (bike,) = folder_sequences(
+        Folder(images=str(top / "images"), masks=str(top / "masks"), sequences=["bike"])
+    )
     assert (bike.object_ids, bike.num_frames, bike.size) == ((1, 2), 4, (480, 854))
-    judo = (top / "images/judo", top / "masks/judo")
+    judo = Folder(images=str(top / "images/judo"), masks=str(top / "masks/judo"))
     with pytest.raises(UserError, match=r"masks/judo/00005\.png is 853x480"):
-        folder_sequences(*judo)
-    (good,) = folder_sequences(*judo, annotated=["00000", "00008", "00013"])
+        folder_sequences(judo)
+    (good,) = folder_sequences(judo.model_copy(update={"annotated": ["00000", "00008", "00013"]}))
     assert (good.object_ids, good.first_frame(3), good.first_frame(4)) == ((1, 3, 4), 8, 13)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageDraw, ImageFilter
 
+from eosvos.config.data import Folder
 from eosvos.data.files import FileSequence
 from eosvos.data.folder import folder_sequences
 from eosvos.data.pictures import read_header, read_image, read_labels
@@ -195,7 +196,7 @@ def test_smooth_edges_of_a_later_mask_are_found_before_work(disk, labels):
     disk.mask("masks/0.png", labels(255, size=(60, 60)), "L")
     drawing(["white"], 60).convert("L").save(disk.root / "masks/1.png")
     with pytest.raises(UserError, match=rf"1\.png holds .*{SMOOTH}"):
-        folder_sequences(str(disk.root / "frames"), str(disk.root / "masks"))
+        folder_sequences(Folder(images=str(disk.root / "frames"), masks=str(disk.root / "masks")))
 
 
 def test_small_thin_and_touching_objects_are_objects(tmp_path, labels):
@@ -216,14 +217,14 @@ def test_real_masks_are_masks(shared):
     assert all(set(visible_objects(read_labels(file))) <= set(range(1, 255)) for file in files)
 
 
-@pytest.mark.parametrize("merge", [False, True])
-def test_a_palette_whose_black_is_not_the_background_is_refused(tmp_path, labels, merge):
+@pytest.mark.parametrize("merge_objects", [False, True])
+def test_a_palette_whose_black_is_not_the_background_is_refused(tmp_path, labels, merge_objects):
     white_first = palette_picture(1 - labels(1), [250, 252, 255, 2, 1, 0])
     white_first.save(tmp_path / "m.png")
     with pytest.raises(
         UserError, match=r"m\.png is a palette image .* while 1 is: save it .* begins with black"
     ):
-        read_labels(tmp_path / "m.png", merge)
+        read_labels(tmp_path / "m.png", merge_objects)
 
 
 def test_palettes_may_have_black_where_no_pixel_is_and_colours_alone(tmp_path, labels):

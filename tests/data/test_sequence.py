@@ -4,9 +4,10 @@ import shutil
 import pytest
 import torch
 
+from eosvos.config.data import Tasks
 from eosvos.data.files import FileSequence
-from eosvos.data.pools import check_queries, sequence_pool
 from eosvos.data.sequence import VideoSequence, visible_objects
+from eosvos.data.task_source import check_query_frames, list_objects
 from eosvos.errors import UserError
 
 
@@ -81,15 +82,15 @@ def test_visible_objects_leaves_out_background_and_ignored_pixels():
     assert visible_objects(None) == []
 
 
-def test_a_pool_has_one_entry_for_every_object():
+def test_every_object_is_listed_once():
     first, second = a_sequence(), Masks([[[1, 0, 0]]], "other")
-    pool = sequence_pool([first, second])
-    assert [(sequence.name, i) for sequence, i in pool] == [("masks", 3), ("masks", 7), ("other", 1)]
+    objects = list_objects([first, second])
+    assert [(sequence.name, i) for sequence, i in objects] == [("masks", 3), ("masks", 7), ("other", 1)]
 
 
-def test_a_pool_without_objects_is_refused():
-    with pytest.raises(UserError, match=r"dataset\.train"):
-        sequence_pool([Masks([[[0, 0, 0]]])])
+def test_videos_without_objects_are_refused():
+    with pytest.raises(UserError, match="no annotated object"):
+        list_objects([Masks([[[0, 0, 0]]])])
 
 
 def test_what_a_video_is_read_from(tmp_path):
@@ -99,7 +100,7 @@ def test_what_a_video_is_read_from(tmp_path):
     assert one.folders == (tmp_path / "frames/dog", masks / "1.png")
     two = FileSequence("dog", frames, {0: masks / "0.png", 1: masks / "1.png"})
     assert two.folders == (tmp_path / "frames/dog", masks)
-    two.nested = True
+    two.folder_per_video = True
     assert two.folders == (tmp_path / "frames/dog", masks, tmp_path / "frames", tmp_path / "masks")
 
 
@@ -108,22 +109,22 @@ OBJECT, NONE = [[1, 0, 0]], None
 
 def test_more_query_frames_than_a_video_has_are_refused():
     videos = [Masks([OBJECT] * 4, "long"), Masks([OBJECT, NONE, OBJECT, NONE], "short")]
-    check_queries(videos, 2, None)
-    with pytest.raises(UserError, match=r"dataset\.query_frames=3, but sequence short has masks for 2"):
-        check_queries(videos, 3, None)
+    check_query_frames(videos, Tasks(query_frames=2))
+    with pytest.raises(UserError, match=r"query_frames=3, but sequence short has masks for 2"):
+        check_query_frames(videos, Tasks(query_frames=3))
 
 
 @pytest.mark.parametrize(
     ("masks", "window", "words"),
     [
         ([OBJECT, NONE, NONE], None, "no training video has two frames with masks, so"),
-        ([OBJECT, NONE, OBJECT], 1, r"within dataset\.frame_window=1, so"),
+        ([OBJECT, NONE, OBJECT], 1, r"within frame_window=1, so"),
     ],
 )
 def test_videos_without_another_frame_to_learn_from_are_refused_or_counted(masks, window, words, caplog):
     with pytest.raises(UserError, match=words):
-        check_queries([Masks(masks), Masks(masks)], 1, window)
-    check_queries([Masks(masks, "lone"), Masks([OBJECT, OBJECT])], 1, window)
+        check_query_frames([Masks(masks), Masks(masks)], Tasks(frame_window=window))
+    check_query_frames([Masks(masks, "lone"), Masks([OBJECT, OBJECT])], Tasks(frame_window=window))
     (record,) = caplog.records
     assert record.getMessage().startswith("1 of 2 training videos do not have two")
     assert record.getMessage().endswith(": lone")
@@ -137,7 +138,7 @@ def test_a_fingerprint_is_of_what_is_seen_wherever_it_lies(disk, labels, tmp_pat
     assert FileSequence("s", [moved / frame.name], {0: moved / mask.name}).fingerprint() == same
     others = [
         FileSequence("s", [frame], {}),
-        FileSequence("s", [frame], {0: mask}, merge=True),
+        FileSequence("s", [frame], {0: mask}, merge_objects=True),
         FileSequence("s", [frame], {0: mask}, short_side=12),
         FileSequence("s", [frame, disk.frame("b.png", (24, 32))], {0: mask}),
         FileSequence("s", [frame], {0: disk.mask("other.png", labels(5))}),

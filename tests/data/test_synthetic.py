@@ -5,8 +5,16 @@ import numpy as np
 import pytest
 import torch
 
-from eosvos.data.synthetic import RANGES, SyntheticPool, SyntheticVideo, synthetic_sequences
-from eosvos.errors import UserError
+from eosvos.config.data import Synthetic
+from eosvos.data.synthetic import SPLITS, SyntheticVideo, synthetic_videos
+
+
+def video_of(index=0, **settings):
+    return SyntheticVideo(index, Synthetic(**settings))
+
+
+def videos_of(split, num_videos, **settings):
+    return synthetic_videos(Synthetic(split=split, num_videos=num_videos, **settings))
 
 
 def frames(video):
@@ -19,23 +27,23 @@ def overlap(a, b):
 
 @pytest.fixture(scope="module")
 def videos():
-    return synthetic_sequences("dev", 40)
+    return videos_of("val", 40)
 
 
 def test_a_video_is_a_function_of_seed_and_index():
-    first = frames(SyntheticVideo(3, 5))
-    _ = frames(SyntheticVideo(3, 6))
+    first = frames(video_of(5, seed=3))
+    _ = frames(video_of(6, seed=3))
     for (image, mask), (other_image, other_mask) in zip(
-        first[::-1], reversed(frames(SyntheticVideo(3, 5))), strict=True
+        first[::-1], reversed(frames(video_of(5, seed=3))), strict=True
     ):
         assert torch.equal(image, other_image)
         assert torch.equal(mask, other_mask)
-    for other in (SyntheticVideo(3, 6), SyntheticVideo(4, 5)):
+    for other in (video_of(6, seed=3), video_of(5, seed=4)):
         assert not torch.equal(first[0][0], other.image(0))
 
 
 def test_frames_do_not_depend_on_the_length_or_on_the_order_of_reading():
-    short, long = SyntheticVideo(0, 1, num_frames=2), SyntheticVideo(0, 1, num_frames=500)
+    short, long = video_of(1, num_frames=2), video_of(1, num_frames=500)
     late = long.image(499)
     assert torch.equal(short.image(1), long.image(1))
     assert torch.equal(long.image(-1), late)
@@ -43,7 +51,7 @@ def test_frames_do_not_depend_on_the_length_or_on_the_order_of_reading():
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 200), (240, 427)])
 def test_any_size(size):
-    video = SyntheticVideo(0, 0, size, num_frames=3)
+    video = video_of(size=[*size], num_frames=3)
     assert video.size == size
     assert video.image(2).shape == (3, *size)
     assert video.mask(2).shape == size
@@ -64,7 +72,7 @@ def test_masks_show_ids_only_and_every_count_of_objects_occurs(videos):
     for video in videos[:10]:
         for _, mask in frames(video):
             assert set(mask.unique().tolist()) <= {0, *video.object_ids}
-    assert all(v.num_objects == 1 for v in synthetic_sequences("dev", 10, max_objects=1))
+    assert all(v.num_objects == 1 for v in videos_of("val", 10, max_objects=1))
 
 
 def test_copying_the_first_mask_does_not_do(videos):
@@ -90,52 +98,38 @@ def test_colour_alone_does_not_tell_objects_apart(videos):
     assert np.mean(scores) < 0.55
 
 
-def test_ranges_never_meet():
-    parts = sorted(RANGES.values(), key=lambda part: part.start)
-    assert all(a.stop <= b.start for a, b in pairwise(parts))
-    names = [{s.name for s in synthetic_sequences(part, 50)} for part in RANGES]
+def test_splits_never_overlap():
+    ranges = sorted(SPLITS.values(), key=lambda indices: indices.start)
+    assert all(a.stop <= b.start for a, b in pairwise(ranges))
+    names = [{s.name for s in videos_of(split, 50)} for split in SPLITS]
     assert len(set.union(*names)) == 150
 
 
-def test_the_pool_is_fresh_videos_of_the_training_range():
-    pool = SyntheticPool(size=[64, 64], num_frames=4)
-    assert len(pool) == len(RANGES["train"])
+def test_the_task_source_is_fresh_videos_of_the_training_split():
+    source = synthetic_videos(Synthetic(size=[64, 64], num_frames=4))
+    assert len(source) == len(SPLITS["train"])
     names = set()
     chosen = set()
     for i in range(50):
-        video, object_id = pool[i]
+        video, object_id = source[i]
         assert object_id in video.object_ids
         assert (video.size, video.num_frames) == ((64, 64), 4)
         names.add(video.name)
         chosen.add(object_id)
     assert len(names) == 50
     assert chosen == {1, 2, 3}
-    assert pool[7][1] == pool[7][1]
-    assert names.isdisjoint(s.name for part in ("dev", "test") for s in synthetic_sequences(part, 100))
+    assert source[7][1] == source[7][1]
+    assert names.isdisjoint(s.name for split in ("val", "test") for s in videos_of(split, 100))
 
 
 def test_videos_are_small_when_pickled():
-    video = SyntheticVideo(0, 0)
+    video = video_of(0, seed=0)
     mask = video.mask(3)
     blob = pickle.dumps(video)
     assert len(blob) < 2000
     assert torch.equal(pickle.loads(blob).mask(3), mask)
 
 
-@pytest.mark.parametrize(
-    "arguments", [{"size": (16, 128)}, {"size": (96,)}, {"num_frames": 0}, {"max_objects": 4}]
-)
-def test_impossible_videos_are_refused(arguments):
-    with pytest.raises(UserError, match="use a size"):
-        SyntheticVideo(0, 0, **arguments)
-    with pytest.raises(UserError, match="use a size"):
-        SyntheticPool(**arguments)
-
-
-def test_unknown_ranges_and_counts_are_refused():
-    with pytest.raises(UserError, match=r"'val'.*dev, test, train"):
-        synthetic_sequences("val", 3)
-    with pytest.raises(UserError, match="ask for 0 to 1000000"):
-        synthetic_sequences("dev", -1)
+def test_a_video_ends_after_its_last_frame():
     with pytest.raises(IndexError):
-        SyntheticVideo(0, 0).image(10)
+        video_of().image(10)

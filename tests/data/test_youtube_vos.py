@@ -4,9 +4,14 @@ from collections import Counter
 
 import pytest
 
-from eosvos.data.pools import sequence_pool
-from eosvos.data.youtube_vos import list_youtube_vos, youtube_vos_sequences
+from eosvos.config.data import YouTubeVOS
+from eosvos.data.task_source import list_objects
+from eosvos.data.youtube_vos import youtube_vos_sequences
 from eosvos.errors import UserError
+
+
+def open_youtube_vos(root, **settings):
+    return youtube_vos_sequences(YouTubeVOS(root=str(root), **settings))
 
 
 def write(disk, labels, split, objects_of, frames=("00000", "00005")):
@@ -31,7 +36,7 @@ def train(disk, labels):
 
 def test_objects_and_categories_come_from_meta(disk, labels):
     write(disk, labels, "train", {"zoo": {2: "ape", 7: "elephant"}})
-    (zoo,) = youtube_vos_sequences(disk.root)
+    (zoo,) = open_youtube_vos(disk.root)
     assert (zoo.object_ids, zoo.categories) == ((2, 7), {2: "ape", 7: "elephant"})
     assert (zoo.frame_names, zoo.first_frame(7)) == (("00000", "00005"), 1)
 
@@ -39,54 +44,54 @@ def test_objects_and_categories_come_from_meta(disk, labels):
 def test_objects_that_no_mask_shows_are_left_out_but_listed_without_reading(disk, labels):
     write(disk, labels, "train", {"zoo": {2: "ape", 7: "elephant"}})
     mask = disk.mask("train/Annotations/zoo/00005.png", labels(2))
-    (zoo,) = youtube_vos_sequences(disk.root)
+    (zoo,) = open_youtube_vos(disk.root)
     assert zoo.object_ids == (2,)
     with pytest.raises(UserError, match="no mask of sequence zoo shows object 7"):
         zoo.first_frame(7)
     mask.write_bytes(b"")
-    (zoo,) = youtube_vos_sequences(disk.root)
-    assert [i for _, i in sequence_pool([zoo])] == [2, 7]
+    (zoo,) = open_youtube_vos(disk.root)
+    assert [i for _, i in list_objects([zoo])] == [2, 7]
 
 
 def test_objects_that_vanish_when_reduced_are_left_out(disk, labels):
     write(disk, labels, "train", {"zoo": {2: "ape", 7: "elephant"}})
     dot = labels(0)
-    dot[5, 5] = 7
+    dot[4, 4] = 7
     disk.mask("train/Annotations/zoo/00005.png", dot)
-    (zoo,) = youtube_vos_sequences(disk.root, short_side=6)
+    (zoo,) = open_youtube_vos(disk.root, short_side=16)
     assert zoo.object_ids == (2,)
 
 
 @pytest.mark.parametrize("file", ["JPEGImages/zoo/00010.jpg", "Annotations/zoo/00010.png"])
 def test_a_frame_or_mask_that_meta_names_must_exist(disk, labels, file):
     write(disk, labels, "train", {"zoo": {1: "ape", 2: "ape", 3: "ape"}}, ("00000", "00005", "00010"))
-    assert len(youtube_vos_sequences(disk.root)) == 1
+    assert len(open_youtube_vos(disk.root)) == 1
     (disk.root / "train" / file).unlink()
     with pytest.raises(UserError, match=f"{file} is missing"):
-        youtube_vos_sequences(disk.root)
+        open_youtube_vos(disk.root)
 
 
 def test_listing_opens_no_image(train):
     for path in [*train.root.rglob("*.jpg"), *train.root.rglob("*.png")]:
         path.write_bytes(b"")
-    assert len(list_youtube_vos(train.root)) == 24
+    assert len(youtube_vos_sequences(YouTubeVOS(root=str(train.root)), {})) == 24
 
 
 def test_only_train_has_parts(disk, labels):
     write(disk, labels, "valid", {"zoo": {1: "ape"}, "sea": {1: "fish"}})
-    with pytest.raises(UserError, match=r"part=held_out .* valid has none: set part=null"):
-        youtube_vos_sequences(disk.root, "valid", part="held_out", held_out=1)
+    with pytest.raises(UserError, match=r"part=held_out .* valid has none: leave part out"):
+        open_youtube_vos(disk.root, split="valid", part="held_out", held_out=1)
 
 
 def test_valid_has_masks_only_where_objects_appear(disk, labels):
     write(disk, labels, "valid", {"zoo": {1: "ape"}}, frames=("00000", "00005", "00010"))
-    (zoo,) = youtube_vos_sequences(disk.root, "valid")
+    (zoo,) = open_youtube_vos(disk.root, split="valid")
     assert (zoo.num_frames, zoo.annotated_frames) == (3, (0,))
 
 
 def test_parts_cover_the_split_do_not_meet_and_have_its_share_of_categories(train):
-    held = youtube_vos_sequences(train.root, part="held_out", held_out=6)
-    fit = youtube_vos_sequences(train.root, part="fit", held_out=6)
+    held = open_youtube_vos(train.root, part="held_out", held_out=6)
+    fit = open_youtube_vos(train.root, part="fit", held_out=6)
     assert {s.name for s in held} | {s.name for s in fit} == {f"v{i:02d}" for i in range(24)}
     assert (len(held), len(fit)) == (6, 18)
     assert Counter(s.categories[1] for s in held) == {"cat": 4, "dog": 2}
@@ -94,7 +99,7 @@ def test_parts_cover_the_split_do_not_meet_and_have_its_share_of_categories(trai
 
 def test_parts_follow_from_the_seed(train):
     def names(seed):
-        return [s.name for s in youtube_vos_sequences(train.root, part="held_out", held_out=6, seed=seed)]
+        return [s.name for s in open_youtube_vos(train.root, part="held_out", held_out=6, seed=seed)]
 
     assert names(0) == names(0)
     assert len({tuple(names(seed)) for seed in range(4)}) > 1
@@ -103,26 +108,23 @@ def test_parts_follow_from_the_seed(train):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"root": "nowhere"}, r"set dataset\.root"),
+        ({"root": "nowhere"}, r"set root"),
         ({"split": "tain"}, "did you mean train"),
-        ({"part": "held-out"}, "did you mean held_out"),
         ({"part": "fit", "held_out": 24}, "held_out=24 of 24 videos"),
         ({"part": "held_out", "held_out": 24}, "held_out=24 of 24 videos"),
-        ({"part": "fit", "held_out": 0}, "held_out=0 of 24 videos"),
         ({"sequences": ["v99"]}, "'v99' is not in split train"),
-        ({"sequences": []}, r"\[\], chooses no sequence of split train"),
         ({"part": "fit", "held_out": 23, "sequences": ["v00", "v01"]}, "not in .* part fit with held_out=23"),
     ],
 )
-def test_wrong_settings_are_named_with_a_mend(train, arguments, message):
+def test_wrong_settings_are_named_with_a_remedy(train, arguments, message):
     with pytest.raises(UserError, match=message):
-        youtube_vos_sequences(**{"root": train.root, **arguments})
+        open_youtube_vos(**{"root": train.root, **arguments})
 
 
 def test_a_listed_video_that_is_not_there_is_named_with_its_list(train):
     shutil.rmtree(train.root / "train/Annotations/v03")
     with pytest.raises(UserError, match=r"Annotations/v03 does not exist: .*train/meta\.json lists it"):
-        youtube_vos_sequences(train.root)
+        open_youtube_vos(train.root)
 
 
 @pytest.mark.parametrize(
@@ -138,13 +140,13 @@ def test_lists_that_make_no_sense_are_named(disk, objects, message):
     (disk.root / "train").mkdir()
     disk.text("train/meta.json", "\ufeff" + json.dumps({"videos": objects}))
     with pytest.raises(UserError, match=rf"meta\.json .*{message}"):
-        youtube_vos_sequences(disk.root)
+        open_youtube_vos(disk.root)
 
 
 def test_broken_meta_and_missing_files_are_named(train):
     (train.root / "train/JPEGImages/v03/00000.jpg").unlink()
     with pytest.raises(UserError, match=r"v03/00000\.jpg is missing"):
-        youtube_vos_sequences(train.root)
+        open_youtube_vos(train.root)
     train.text("train/meta.json", "{")
     with pytest.raises(UserError, match=r"meta\.json cannot be read"):
-        youtube_vos_sequences(train.root)
+        open_youtube_vos(train.root)

@@ -1,47 +1,48 @@
-"""Frames with the objects of two videos: only the support mask tells which is meant (method, section 5; ours:
-either one may be the task's).
+"""Copy-paste augmentation: frames that show objects of two videos (method, section 5).
+
+Only the support mask tells which of them is the task's; either one may be.
 """
 
 import torch
 from torch import Generator, Tensor
 from torch.nn.functional import interpolate
 
-from eosvos.data.augment import Frame, chance, survives
+from eosvos.data.augment import Frame, bernoulli, object_remains
 
 _ATTEMPTS = 10
 
 
-def mix_objects(frames: list[Frame], others: list[Frame], generator: Generator) -> list[Frame]:
-    """Put an object of another video before the frames of a task, or, with even chances, the task's object
-    before the frames of the other video.
+def copy_paste_frames(frames: list[Frame], others: list[Frame], generator: Generator) -> list[Frame]:
+    """Paste an object of another video into the frames of a task, or the other way round.
 
-    others: as many frames, of any size; the result has the size of `frames`, and masks of the task's object.
-    The place is drawn for each frame, so that a quarter of the task's object is seen; a frame in which it
-    never is stays as it was.
+    Both are equally likely; the choice is the same for all frames of a task. others: as many frames, of any
+    size; the result has the size of `frames`, and masks of the task's object. The position is drawn for each
+    frame, until at least a quarter of the task's object is visible; after ten attempts the frame stays the
+    same.
     """
-    own_scene = chance(0.5, generator)
+    into_task = bernoulli(0.5, generator)
     return [
-        _mix(frame, _resized(other, frame[1].shape), own_scene, generator)
+        _paste_one(frame, _resized(other, frame[1].shape), into_task, generator)
         for frame, other in zip(frames, others, strict=True)
     ]
 
 
-def _mix(frame: Frame, other: Frame, own_scene: bool, generator: Generator) -> Frame:
+def _paste_one(frame: Frame, other: Frame, into_task: bool, generator: Generator) -> Frame:
     image, mask = frame
     for _ in range(_ATTEMPTS):
-        if own_scene:
-            mixed, covered = _paste(image, other, generator)
+        if into_task:
+            pasted, covered = _paste(image, other, generator)
             seen = mask.masked_fill(covered, 0)
         else:
-            mixed, covered = _paste(other[0], frame, generator)
+            pasted, covered = _paste(other[0], frame, generator)
             seen = covered.to(mask.dtype)
-        if survives(mask, seen):
-            return mixed, seen
+        if object_remains(mask, seen):
+            return pasted, seen
     return frame
 
 
 def _paste(scene: Tensor, frame: Frame, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Put a frame's object into an image [3, H, W], its centre anywhere; also where it is, bool [H, W]."""
+    """Paste a frame's object into an image [3, H, W], its centre anywhere; also say where, bool [H, W]."""
     image, mask = frame
     y, x = (mask == 1).nonzero(as_tuple=True)
     result, covered = scene.clone(), torch.zeros_like(mask, dtype=torch.bool)

@@ -1,39 +1,41 @@
-"""What can be wrong with files: a quick check of headers at every start, and a whole one on request."""
+"""Defects of files: a quick check of headers at every start, a complete check on request."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar
 
-from eosvos.data.files import FileSequence, misfit
-from eosvos.data.pictures import ID_MODES, absent, no_ids, read_header, read_image
+from eosvos.data.files import FileSequence, size_mismatch_message
+from eosvos.data.pictures import (
+    ID_MODES,
+    missing_file_message,
+    no_object_ids_message,
+    read_header,
+    read_image,
+)
 from eosvos.data.sequence import scored_frames, visible_objects
 from eosvos.errors import UserError
 
-_Sequences = TypeVar("_Sequences", bound=Sequence[FileSequence])
 
+def check_headers(sequences: Iterable[FileSequence], first_mask_only: bool = False) -> None:
+    """Raise UserError with the first defect that the headers of the files show.
 
-def sound(sequences: _Sequences, first_only: bool = False) -> _Sequences:
-    """Return the sequences if their headers are in order; else raise UserError with the first defect.
-
-    first_only: look at the first mask of each sequence and its frame only (for tens of thousands of files).
+    first_mask_only: read only the first mask of each sequence and its frame (for tens of thousands of files).
     """
     for sequence in sequences:
-        frames = sequence.annotated_frames[:1] if first_only else range(sequence.num_frames)
+        frames = sequence.annotated_frames[:1] if first_mask_only else range(sequence.num_frames)
         for defect in header_defects(sequence, frames):
             raise UserError(defect)
-    return sequences
 
 
 def header_defects(sequence: FileSequence, frames: Iterable[int]) -> Iterator[str]:
     """Say, a sentence each, which of these frames or their masks are missing or of a wrong size or mode.
 
-    And which files the listing found to be missing, whatever the frames. Opens files without decoding them,
-    but for masks up to the first that shows an object.
+    Also name all files of the listing that are missing. Files are opened but not decoded, except the masks up
+    to the first that shows an object.
     """
     files = _file_defects(sequence, frames, _check_image_header, _check_mask_header)
-    yield from _each_once(map(absent, sequence.missing), files, _no_object(sequence))
+    yield from _each_once(map(missing_file_message, sequence.missing_files), files, _no_object(sequence))
 
 
 def all_defects(sequence: FileSequence) -> Iterator[str]:
@@ -47,7 +49,7 @@ def all_defects(sequence: FileSequence) -> Iterator[str]:
 
     files = _file_defects(sequence, range(sequence.num_frames), _decode_image, decode_mask)
     yield from _each_once(files, _no_object(sequence))
-    # A mask that cannot be read may show what the others do not.
+    # A mask that cannot be read may show further objects.
     if len(ids) == len(sequence.masks):
         yield from sequence.id_defects({i: path for path in reversed(ids) for i in ids[path]})
 
@@ -66,11 +68,11 @@ def unscored_objects(sequence: FileSequence) -> Iterator[str]:
 
 
 def _each_once(*defects: Iterable[str]) -> Iterator[str]:
-    told: set[str] = set()
+    seen: set[str] = set()
     for defect in chain(*defects):
-        if defect not in told:
+        if defect not in seen:
             yield defect
-        told.add(defect)
+        seen.add(defect)
 
 
 def _file_defects(
@@ -91,8 +93,8 @@ def _file_defects(
 
 
 def _check_size(sequence: FileSequence, path: Path, size: tuple[int, ...]) -> None:
-    if path != sequence.frames[0] and size != sequence.file_size:
-        raise UserError(misfit(path, size, sequence.frames[0], sequence.file_size))
+    if path != sequence.frames[0] and size != sequence.stored_size:
+        raise UserError(size_mismatch_message(path, size, sequence.frames[0], sequence.stored_size))
 
 
 def _check_image_header(sequence: FileSequence, path: Path) -> None:
@@ -102,8 +104,8 @@ def _check_image_header(sequence: FileSequence, path: Path) -> None:
 def _check_mask_header(sequence: FileSequence, path: Path) -> None:
     size, mode = read_header(path)
     _check_size(sequence, path, size)
-    if mode not in ID_MODES and not sequence.merge:
-        raise UserError(no_ids(path, mode))
+    if mode not in ID_MODES and not sequence.merge_objects:
+        raise UserError(no_object_ids_message(path, mode))
 
 
 def _decode_image(sequence: FileSequence, path: Path) -> None:
@@ -117,7 +119,7 @@ def _no_object(sequence: FileSequence) -> Iterator[str]:
         return
     masks = list(sequence.masks.values())
     problem = f"no mask of sequence {sequence.name} shows an object"
-    if sequence.all_in_first:
+    if sequence.all_objects_in_first_mask:
         masks, problem = masks[:1], f"the first mask of sequence {sequence.name} shows no object"
     try:
         if any(visible_objects(sequence.read_mask(path)) for path in masks):
@@ -125,5 +127,5 @@ def _no_object(sequence: FileSequence) -> Iterator[str]:
     except UserError as error:
         yield str(error)
         return
-    values = "all is black" if sequence.merge else "0 is background, and 255 is ignored"
+    values = "all is black" if sequence.merge_objects else "0 is background, and 255 is ignored"
     yield f"{problem} ({values}): correct {masks[0]}, or leave the sequence out"

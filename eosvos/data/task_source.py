@@ -1,18 +1,19 @@
-"""Pools: what tasks are drawn from, one entry per (sequence, object)."""
+"""Task sources: what tasks are drawn from, one entry per (sequence, object)."""
 
 import logging
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Protocol
 
+from eosvos.config.data import Tasks
 from eosvos.data.sequence import VideoSequence
 from eosvos.errors import SHOWN, UserError
 
 _log = logging.getLogger(__name__)
 
 
-class TaskPool(Protocol):
-    """One entry per (sequence, object); lists of such pairs are pools, too."""
+class TaskSource(Protocol):
+    """One entry per (sequence, object); a list of such pairs is a task source, too."""
 
     def __len__(self) -> int:
         """Return the number of entries."""
@@ -21,33 +22,33 @@ class TaskPool(Protocol):
         """Return sequence and object id of entry i."""
 
 
-def sequence_pool(sequences: Iterable[VideoSequence]) -> list[tuple[VideoSequence, int]]:
-    """List every object of every sequence once: sampling is proportional to the number of objects.
+def list_objects(sequences: Iterable[VideoSequence]) -> list[tuple[VideoSequence, int]]:
+    """List every object of every sequence once, so that a sequence is drawn in proportion to its objects.
 
     Raises UserError if there is none.
     """
-    pool = [(sequence, object_id) for sequence in sequences for object_id in sequence.listed_ids]
-    if not pool:
-        raise UserError("the training data have no annotated object: choose another dataset.train")
-    return pool
+    objects = [(sequence, object_id) for sequence in sequences for object_id in sequence.training_object_ids]
+    if not objects:
+        raise UserError("the training data have no annotated object: choose other training videos")
+    return objects
 
 
-def check_queries(sequences: Sequence[VideoSequence], query_frames: int, frame_window: int | None) -> None:
-    """Raise UserError if training videos have not the query frames that tasks are to be drawn with.
+def check_query_frames(sequences: Sequence[VideoSequence], tasks: Tasks) -> None:
+    """Raise UserError if the training videos do not have the query frames that tasks need.
 
-    A video must have as many masks. And in some video a frame with a mask must lie within the window of
-    another: elsewhere a task is judged on the frame that it was fine-tuned on, and nothing is learned about
-    later frames; of how many videos this is so is said in a warning.
+    Every video must have at least tasks.query_frames masks. In at least one video, two frames with masks must
+    lie within tasks.frame_window of each other. In other videos the query frame is the support frame, and
+    nothing is learned about later frames: a warning counts them.
     """
     for sequence in sequences:
         count = len(sequence.annotated_frames)
-        if query_frames > count:
+        if tasks.query_frames > count:
             raise UserError(
-                f"dataset.query_frames={query_frames}, but sequence {sequence.name} has masks for {count}: "
-                "ask for fewer, or leave it out of dataset.train.sequences"
+                f"query_frames={tasks.query_frames}, but sequence {sequence.name} has masks for {count}: "
+                "ask for fewer, or leave it out of the training videos"
             )
-    lone = [sequence.name for sequence in sequences if not _has_pair(sequence, frame_window)]
-    window = f" within dataset.frame_window={frame_window}" * (frame_window is not None)
+    lone = [sequence.name for sequence in sequences if not _has_pair(sequence, tasks.frame_window)]
+    window = "" if tasks.frame_window is None else f" within frame_window={tasks.frame_window}"
     if lone and len(lone) == len(sequences):
         raise UserError(
             f"no training video has two frames with masks{window}, so that tasks have no other frame than "

@@ -1,11 +1,12 @@
-"""Two videos' objects in one frame."""
+"""Copy-paste augmentation: objects of two videos in one frame."""
 
 from collections import Counter
 
 import pytest
 import torch
 
-from eosvos.data.mix import mix_objects
+from eosvos.config.data import Augmentation, Tasks
+from eosvos.data.copy_paste import copy_paste_frames
 from eosvos.data.sequence import VideoSequence
 from eosvos.data.tasks import TaskSampler
 
@@ -21,32 +22,32 @@ def frame(background, colour, box, size=(20, 30), ignored=None):
     return image, mask
 
 
-def mixed(own, other, seed, count=1):
-    return mix_objects([own] * count, [other] * count, torch.Generator().manual_seed(seed))
+def pasted(own, other, seed, count=1):
+    return copy_paste_frames([own] * count, [other] * count, torch.Generator().manual_seed(seed))
 
 
 OWN = frame(0.1, 0.9, (5, 5, 11, 13), ignored=(0, 0))
 OTHER = frame(0.2, 0.7, (2, 3, 7, 20))
 
 
-def test_the_mask_is_that_of_the_tasks_object_whatever_the_scene():
-    scenes = Counter()
+def test_the_mask_is_that_of_the_tasks_object_whatever_the_background():
+    backgrounds_seen = Counter()
     for seed in range(60):
-        [(image, mask)] = mixed(OWN, OTHER, seed)
+        [(image, mask)] = pasted(OWN, OTHER, seed)
         own, other = (image[0] - 0.9).abs() < 1e-6, (image[0] - 0.7).abs() < 1e-6
         assert torch.equal(mask == 1, own)
         assert 0.25 * 48 <= int(own.sum()) <= 48
         assert other.any()
-        in_own_scene = bool((image - 0.1).abs().min() < 1e-6)
-        assert bool((image - 0.2).abs().min() < 1e-6) != in_own_scene
-        assert bool((mask == 255).any()) <= in_own_scene
-        scenes[in_own_scene] += 1
-    assert min(scenes.values()) > 15
+        in_task_frame = bool((image - 0.1).abs().min() < 1e-6)
+        assert bool((image - 0.2).abs().min() < 1e-6) != in_task_frame
+        assert bool((mask == 255).any()) <= in_task_frame
+        backgrounds_seen[in_task_frame] += 1
+    assert min(backgrounds_seen.values()) > 15
 
 
-def test_support_and_query_share_the_scene_and_differ_in_place():
+def test_support_and_query_share_the_background_and_differ_in_position():
     for seed in range(20):
-        (first, _), (second, _) = mixed(OWN, OTHER, seed, count=2)
+        (first, _), (second, _) = pasted(OWN, OTHER, seed, count=2)
         backgrounds = [bool((image - 0.1).abs().min() < 1e-6) for image in (first, second)]
         assert backgrounds[0] == backgrounds[1]
     assert not torch.equal(first, second)
@@ -54,14 +55,14 @@ def test_support_and_query_share_the_scene_and_differ_in_place():
 
 def test_what_comes_in_is_left_alone_and_the_draws_are_the_generators():
     before = [value.clone() for value in (*OWN, *OTHER)]
-    results = [mixed(OWN, OTHER, 5)[0] for _ in range(2)]
+    results = [pasted(OWN, OTHER, 5)[0] for _ in range(2)]
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(before, (*OWN, *OTHER), strict=True))
 
 
 def test_frames_of_another_size_are_fitted():
     for seed in range(10):
-        [(image, mask)] = mixed(OWN, frame(0.2, 0.7, (4, 6, 14, 40), size=(40, 60)), seed)
+        [(image, mask)] = pasted(OWN, frame(0.2, 0.7, (4, 6, 14, 40), size=(40, 60)), seed)
         assert image.shape == (3, 20, 30)
         assert mask.shape == (20, 30)
         own, other = (image[0] - 0.9).abs() < 1e-6, (image[0] - 0.7).abs() < 1e-3
@@ -73,7 +74,7 @@ def test_frames_of_another_size_are_fitted():
 def test_an_object_that_would_vanish_leaves_the_frame_as_it_was():
     everything = frame(0.2, 0.7, (0, 0, 20, 30))
     tiny = frame(0.1, 0.9, (10, 15, 11, 16))
-    outcomes = [mixed(tiny, everything, seed)[0] for seed in range(30)]
+    outcomes = [pasted(tiny, everything, seed)[0] for seed in range(30)]
     assert all(int((mask == 1).sum()) == 1 for _, mask in outcomes)
     for image, mask in outcomes:
         assert torch.equal(mask == 1, (image[0] - 0.9).abs() < 1e-6)
@@ -103,21 +104,36 @@ class Plain(VideoSequence):
         return mask
 
 
+def copy_paste_sampler(objects, probability):
+    """Draws tasks of these objects, one a meta iteration, without any other augmentation."""
+    still = Augmentation(
+        flip=0, rotation=0, scale_min=1, scale_max=1, brightness=0, contrast=0, saturation=0, hue=0
+    )
+    augment = still.model_copy(update={"copy_paste": probability})
+    return TaskSampler(objects, Tasks(augment=augment), 1)
+
+
 def values(task):
     return [sorted(image.mul(255).round().unique().int().tolist()) for image in task.support_images]
 
 
 @pytest.mark.parametrize(("share", "low", "high"), [(0.0, 0, 0), (0.5, 30, 70), (1.0, 100, 100)])
-def test_so_many_tasks_show_another_video(share, low, high):
-    pool = [(Plain("a", 10), 1), (Plain("b", 20), 1), (Plain("c", 30, shown=False), 1)]
-    sampler = TaskSampler(pool, 1, mixed=share)
+def test_this_share_of_tasks_shows_another_video(share, low, high):
+    objects = [(Plain("a", 10), 1), (Plain("b", 20), 1), (Plain("c", 30, shown=False), 1)]
+    sampler = copy_paste_sampler(objects, share)
     tasks = [sampler.sample(i, 0) for i in range(100)]
     assert low <= sum(values(task) == [[10, 20]] for task in tasks) <= high
-    again = TaskSampler(pool, 1, mixed=share).sample(7, 0)
+    again = copy_paste_sampler(objects, share).sample(7, 0)
     assert torch.equal(again.support_images, tasks[7].support_images)
     assert torch.equal(again.query_masks, tasks[7].query_masks)
 
 
-def test_a_single_video_has_none_to_be_mixed_with():
-    task = TaskSampler([(Plain("a", 10), 1), (Plain("a", 10), 1)], 1, mixed=1.0).sample(0, 0)
+def test_a_single_video_gets_no_copy_paste():
+    task = copy_paste_sampler([(Plain("a", 10), 1), (Plain("a", 10), 1)], 1.0).sample(0, 0)
     assert values(task) == [[10]]
+
+
+def test_no_augmentation_is_no_copy_paste_either():
+    objects = [(Plain("a", 10), 1), (Plain("b", 20), 1)]
+    sampler = TaskSampler(objects, Tasks(augment=None), 1)
+    assert all(len(values(sampler.sample(i, 0))[0]) == 1 for i in range(20))
