@@ -9,6 +9,7 @@ import torch
 import torch.multiprocessing as mp
 from torch import Tensor
 
+from eosvos.config import models as config
 from eosvos.data.synthetic import SyntheticPool
 from eosvos.data.tasks import Task, TaskSampler
 from eosvos.meta.learner import MetaLearner, total_loss
@@ -25,11 +26,11 @@ META_BATCH = 4
 
 def tiny_learner(order: str = "first") -> MetaLearner:
     torch.manual_seed(0)
-    segmenter = MaskRCNN(
-        tiny_backbone(width=16, fpn_channels=32, levels=3),
+    settings = config.MaskRCNN(
+        weights="none",
         min_size=None,
-        anchor_sizes=(14, 28, 48),
-        anchor_ratios=(0.6, 1.0, 1.6),
+        anchor_sizes=[14, 28, 48],
+        anchor_ratios=[0.6, 1.0, 1.6],
         rpn_proposals_train=50,
         rpn_proposals_test=50,
         roi_samples=32,
@@ -39,6 +40,7 @@ def tiny_learner(order: str = "first") -> MetaLearner:
         mask_layers=2,
         train_jitter=12,
     )
+    segmenter = MaskRCNN(tiny_backbone(config.TinyBackbone(width=16)), settings)
     return MetaLearner(segmenter, RateConfig(level="neuron", init=0.03, log=True), order=order)
 
 
