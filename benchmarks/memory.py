@@ -11,13 +11,14 @@ import sys
 
 import torch
 
+from eosvos.config import models as config
 from eosvos.data.synthetic import SyntheticVideo
 from eosvos.inference.finetune import FinetuneConfig, OnlineConfig
 from eosvos.inference.predictor import Predictor
 from eosvos.meta.learner import MetaLearner
 from eosvos.meta.learning_rates import RateConfig
 from eosvos.models.backbones import tiny_backbone
-from eosvos.models.semantic import SemanticSegmenter
+from eosvos.models.light_deeplab import LightDeepLab
 
 CHILD = "--child"
 
@@ -25,7 +26,8 @@ CHILD = "--child"
 def peak_megabytes(frames: int) -> float:
     """Segment a video of so many frames, adapting online: the peak resident memory of this process, MB."""
     torch.set_num_threads(1)
-    learner = MetaLearner(SemanticSegmenter(tiny_backbone()), RateConfig(init=0.01))
+    backbone = tiny_backbone(config.TinyBackbone(width=16))
+    learner = MetaLearner(LightDeepLab(backbone, config.LightDeepLab()), RateConfig(init=0.01))
     finetune = FinetuneConfig(steps=2, batch=1, augment=False, online=OnlineConfig(every=5, steps=1))
     video = SyntheticVideo(seed=0, index=0, size=(240, 432), num_frames=frames)
     for _ in Predictor(learner, finetune).segment(video):

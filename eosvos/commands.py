@@ -1,4 +1,4 @@
-"""The two commands. What they need is imported within, so that a signal is answered quietly from the start."""
+"""The two commands. What they need is imported within, so that Ctrl-C is quiet from the start."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any

@@ -193,7 +193,7 @@ def test_tasks_are_the_same_in_whatever_process_order_and_company(monkeypatch):
     def tasks(world: int) -> dict[tuple[int, int], Task]:
         found = {}
         for rank in reversed(range(world)):
-            monkeypatch.setattr("eosvos.data.datamodule.place", lambda rank=rank: (rank, world))
+            monkeypatch.setattr("eosvos.data.datamodule.rank_and_world_size", lambda rank=rank: (rank, world))
             data = VOSDataModule(objects, [], [], Tasks(), 3, 4, seed=1)
             found |= {(t.iteration, t.slot): t for batch in data.train_dataloader() for t in batch}
         return found

@@ -15,7 +15,7 @@ from eosvos.data.sequence import VideoSequence
 from eosvos.data.task_source import TaskSource, list_objects
 from eosvos.data.tasks import Task, TaskSampler
 from eosvos.errors import SHOWN, UserError
-from eosvos.processes import place, take_signals
+from eosvos.processes import rank_and_world_size, take_signals
 
 _log = logging.getLogger(__name__)
 
@@ -160,7 +160,7 @@ class VOSDataModule(LightningDataModule):
 
     def train_dataloader(self) -> TaskLoader:
         """Return the loader of this process's slots: rank, rank + world_size, ..."""
-        rank, world_size = place()
+        rank, world_size = rank_and_world_size()
         if self.batch_size % world_size:
             raise UserError(
                 f"batch_size={self.batch_size} cannot be shared equally by {world_size} processes: "
@@ -171,11 +171,11 @@ class VOSDataModule(LightningDataModule):
 
     def val_dataloader(self) -> SequenceShard:
         """Return this process's shard of the validation sequences."""
-        return SequenceShard(self.val, *place())
+        return SequenceShard(self.val, *rank_and_world_size())
 
     def test_dataloader(self) -> SequenceShard:
         """Return this process's shard of the test sequences."""
-        return SequenceShard(self.test, *place())
+        return SequenceShard(self.test, *rank_and_world_size())
 
     def _start_iteration(self) -> int:
         return int(getattr(self.trainer.lightning_module, "iteration", 0)) if self.trainer else 0

@@ -6,7 +6,7 @@ from typing import Any
 
 from eosvos.config.build import build
 from eosvos.config.training import Config, FinalEval
-from eosvos.data.task_source import check_queries
+from eosvos.data.task_source import check_query_frames
 from eosvos.errors import UserError
 
 
@@ -49,7 +49,7 @@ def list_videos(config: Config, training: bool = True) -> Videos:
             )
         # Procedural videos are all alike.
         entries = videos.train if isinstance(videos.train, list) else [videos.train[0]]
-        check_queries([*map(_video, entries)], config.dataset.query_frames, config.dataset.frame_window)
+        check_query_frames([*map(_video, entries)], config.dataset.query_frames, config.dataset.frame_window)
     return videos
 
 

@@ -6,7 +6,7 @@ from lightning_fabric import Fabric
 
 from eosvos.config.training import Config
 from eosvos.console import console_for_people, say
-from eosvos.data.folder import comparing_masks
+from eosvos.data.folder import evaluation_only_masks_message
 from eosvos.data.splits import Videos, list_videos
 from eosvos.evaluation.manifest import results_folder
 from eosvos.evaluation.record import record_run
@@ -41,7 +41,7 @@ def evaluate(config: Config, videos: Videos | None = None) -> Row:
         learner.to(device_for(config.trainer.accelerator)), config.finetune, seed=config.seed
     )
     console, number = console_for_people(), count(1)
-    if note := comparing_masks(videos.test):
+    if note := evaluation_only_masks_message(videos.test):
         console.print(note, soft_wrap=True)
 
     def tell(record: SequenceRecord) -> None:

@@ -79,7 +79,7 @@ def check_unread(config: Config, test: list[VideoSequence], read: Collection[Pat
 def _goes_on(config: Config, folder: Path, training: bool) -> bool:
     """Whether the run goes on with what the folder holds: it is resumed, or the same evaluation again."""
     if training:
-        return bool(config.resume) and Path(config.checkpoint).resolve().is_relative_to(folder.resolve())
+        return config.resume and Path(str(config.checkpoint)).resolve().is_relative_to(folder.resolve())
     try:
         return bool(json.loads((folder / "run.json").read_text())["command"] == sys.argv)
     except (OSError, ValueError, KeyError, TypeError):

@@ -67,7 +67,7 @@ def fill_folder(
     """Segment the sequences that are not yet finished in a results folder; then write its tables.
 
     Processes share the work. visualisations: how many sequences get a strip of frames beside their masks;
-    None: all. tell: is called with each record as it is there. Returns the record of every sequence, in order.
+    None: all. tell: is called with each record as it is there. Returns all records, in order.
     """
 
     def record_of(number: int) -> SequenceRecord:

@@ -110,7 +110,7 @@ def _changed(model: Model, changes: Mapping[str, Any], path: Path) -> Model:
 
 
 def load_learner(learner: MetaLearner, state: Any, beginning: str, prefix: str = "") -> None:
-    """Load a learner's weights and inner learning rates, all of them and finite, from a state dict ([...] by name).
+    """Load a learner's weights and inner learning rates from a state dict ([...] by name), all of them, finite.
 
     prefix: what its names begin with. Raises UserError, `beginning` with the reason, for anything else.
     """
@@ -118,7 +118,7 @@ def load_learner(learner: MetaLearner, state: Any, beginning: str, prefix: str =
     refuse(beginning, misfits(state, expected))
     refuse(beginning, (f"{name} is unknown" for name in state if name not in expected))
     learner.load_state_dict({name.removeprefix(prefix): value for name, value in state.items()})
-    rates = [lr.value_of() for _, lr in learner.named_inner_lrs()]
+    rates = [lr.lr() for _, lr in learner.named_inner_lrs()]
     if not torch.nn.utils.get_total_norm(rates).isfinite():
         raise UserError(f"{beginning}: a learning rate is infinite")
 

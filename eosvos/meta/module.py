@@ -18,7 +18,7 @@ from eosvos.data.tasks import Task
 from eosvos.errors import UserError, listing
 from eosvos.meta.learner import MetaGradient, MetaLearner
 from eosvos.meta.outer import build_optimizer, build_schedule, clip_meta_gradient
-from eosvos.processes import all_reduce_sum, end_all, gathered, is_main
+from eosvos.processes import abort_all_ranks, all_gather, all_reduce_sum, is_rank_zero
 from eosvos.seeding import isolated_rng
 
 _log = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ class MetaModule(pl.LightningModule):
         self.nonfinite_iterations = 0 if finite else self.nonfinite_iterations + 1
         never = not finite and not self.global_step and self.iteration + 1 == self.iterations
         if self.nonfinite_iterations >= self.meta.max_nonfinite_iterations or never:
-            end_all(
+            abort_all_ranks(
                 f"no task had a finite loss in {self.nonfinite_iterations} meta iterations, up to "
                 f"{self.iteration}; lower meta.inner_lr.init, meta.inner_lr.max or the lr of "
                 "meta.outer.optimizer, or set meta.outer.max_grad_norm"
@@ -138,8 +138,8 @@ class MetaModule(pl.LightningModule):
 
     def on_train_end(self) -> None:
         """Say once which tasks of all processes were left out."""
-        names = sorted(chain(*gathered(self._nonfinite_tasks)))
-        if names and is_main():
+        names = sorted(chain(*all_gather(self._nonfinite_tasks)))
+        if names and is_rank_zero():
             _log.warning(
                 "%d tasks were left out, whose losses were not finite: %s", len(names), listing(names)
             )
@@ -180,7 +180,7 @@ class MetaModule(pl.LightningModule):
         if self.evaluate is None:
             return
         if total[2] == 0:
-            end_all("no validation video has a frame to score: give masks for more of their frames")
+            abort_all_ranks("no validation video has a frame to score: give masks for more of their frames")
         j, f = (total[:2] / total[2]).tolist()
         metrics = {"val/J": j, "val/F": f, "val/J&F": (j + f) / 2}
         self.log_dict(metrics, prog_bar=True, logger=False)

@@ -12,7 +12,7 @@ from eosvos.config.training import Parent
 from eosvos.data.tasks import Task
 from eosvos.meta.learner import MetaLearner, total_loss
 from eosvos.meta.outer import build_schedule, torch_optimizer
-from eosvos.processes import end_all, gathered
+from eosvos.processes import abort_all_ranks, all_gather
 from eosvos.seeding import isolated_rng
 
 
@@ -44,7 +44,7 @@ class ParentModule(pl.LightningModule):
                 losses.append(total_loss(self.learner.segmenter, task.support_images, task.support_masks))
         loss = torch.stack(losses).mean()
         # All have to know before the backward pass, in which DDP makes them wait for one another.
-        nonfinite = gathered(None if torch.isfinite(loss) else ", ".join(task.name for task in tasks))
+        nonfinite = all_gather(None if torch.isfinite(loss) else ", ".join(task.name for task in tasks))
         if any(nonfinite):
             self._end(f"the loss of {', '.join(filter(None, nonfinite))}")
         self.log("parent/loss", loss.detach(), prog_bar=True)
@@ -57,7 +57,9 @@ class ParentModule(pl.LightningModule):
             self._end("the gradient")
 
     def _end(self, what: str) -> None:
-        end_all(f"parent step {self.iteration}: {what} is not finite; lower the lr of parent.optimizer")
+        abort_all_ranks(
+            f"parent step {self.iteration}: {what} is not finite; lower parent.optimizer.lr"
+        )
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         """Take the step, and count it."""

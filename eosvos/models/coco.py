@@ -1,4 +1,4 @@
-"""Weights of a Mask R-CNN that was trained for other classes, as far as they fit (method section 1)."""
+"""Weights of a Mask R-CNN that was trained for other classes, as far as they fit (method, section 1)."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ BODY = "backbone.body."
 PREDICTORS = ("roi_heads.box_predictor.", "roi_heads.mask_predictor.mask_fcn_logits.")
 """What depends on the classes, and stays as it is unless the shapes agree."""
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-COCO_SOURCE = "segmenter.weights=coco (for ResNet-50 and, but for its body, ResNet-101)"
+COCO_SOURCE = "weights=coco (for ResNet-50 and, but for its body, ResNet-101)"
 
 _RENAMED = (
     (re.compile(r"(fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$"), r"\1.0.\2"),
@@ -42,7 +42,7 @@ def load_detector(detector: nn.Module, weights: str) -> None:
     if weights == "coco":
         state, source = fetch_weights(MaskRCNN_ResNet50_FPN_Weights.COCO_V1), COCO_SOURCE
     else:
-        state, source = read_state_dict(weights), f"segmenter.weights={weights}"
+        state, source = read_state_dict(weights), f"weights={weights}"
     state = {modern_name(name): value for name, value in state.items()}
     wanted = detector.state_dict()
     if weights == "coco" and _is_deeper(wanted, state):

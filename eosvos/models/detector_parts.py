@@ -1,151 +1,108 @@
-"""Builds the two stages of a detector on a backbone's pyramid, with torchvision's modules and thresholds."""
+"""Build the RPN and the RoI heads of Mask R-CNN on a backbone's pyramid, with torchvision's modules."""
 
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
 from math import log2
 
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import initLevelMapper
 
+from eosvos.config import models as config
 from eosvos.errors import UserError
-from eosvos.models.backbones import PyramidBackbone
+from eosvos.models.fpn import BackboneWithFPN
+from eosvos.models.losses import bce, lovasz_hinge
 from eosvos.models.norms import group_norm
-from eosvos.models.roi_heads import ObjectHeads
-from eosvos.models.variants import Anchors, ProposalNetwork
+from eosvos.models.roi_heads import ObjectRoIHeads
+from eosvos.models.torchvision_04 import VERSIONS, VersionedAnchorGenerator, VersionedRPN
 
-CLASSES = 2  # background and object
+NUM_CLASSES = 2  # background and object
 MAX_DETECTIONS = 100
+MASK_LOSSES = {"lovasz": lovasz_hinge, "bce": bce}
 
 
-@dataclass(frozen=True)
-class BoxBranch:
-    """The box branch: side of the pooled region, values between its layers, beta of its smooth L1 loss.
+def region_proposal_network(backbone: BackboneWithFPN, settings: config.MaskRCNN) -> VersionedRPN:
+    """Build the RPN, which keeps as many proposals of each level before NMS as in total after it.
 
-    `norm`: layer norms between its layers.
+    With head_norm, its convolution starts from weights that keep the variance of its input instead of nearly
+    silencing it. Raises UserError if the anchors do not fit the backbone's levels.
     """
-
-    roi: int
-    features: int
-    beta: float
-    norm: bool
-
-    def head(self, channels: int) -> nn.Module:
-        """Build the layers from pooled regions [N, channels, roi, roi] to values [N, features]."""
-        if not self.norm:
-            return TwoMLPHead(channels * self.roi**2, self.features)
-        layers = OrderedDict[str, nn.Module](flatten=nn.Flatten())
-        for name, inputs in (("6", channels * self.roi**2), ("7", self.features)):
-            layers[f"fc{name}"] = nn.Linear(inputs, self.features)
-            layers[f"norm{name}"] = nn.LayerNorm(self.features)
-            layers[f"relu{name}"] = nn.ReLU()
-        return nn.Sequential(layers)
-
-
-@dataclass(frozen=True)
-class MaskBranch:
-    """The mask branch: side of the pooled region (half of the logits'), its convolutions, and its loss.
-
-    `norm`: group norms after its convolutions.
-    """
-
-    roi: int
-    channels: int
-    layers: int
-    loss: Callable[[Tensor, Tensor], Tensor]
-    norm: bool
-
-    def head(self, channels: int) -> nn.Module:
-        """Build the convolutions on the pooled regions [N, channels, roi, roi]."""
-        norm = group_norm if self.norm else None
-        return MaskRCNNHeads(channels, (self.channels,) * self.layers, 1, norm_layer=norm)
-
-
-def proposal_network(
-    backbone: PyramidBackbone,
-    anchors: Anchors,
-    samples: int,
-    kept: tuple[int, int],
-    beta: float,
-    rectified: bool,
-) -> ProposalNetwork:
-    """Build the first stage.
-
-    `kept`: proposals in (training, testing), per level before and in total after NMS; `beta`: of the box
-    loss; `rectified`: its convolution keeps the variance of its input instead of nearly silencing it. Raises
-    UserError if the anchors do not fit the backbone's levels.
-    """
+    anchors = VersionedAnchorGenerator(settings)
     levels = len(backbone.level_names)
     if len(anchors.sizes) != levels:
         raise UserError(
-            f"segmenter.anchor_sizes has {len(anchors.sizes)} entries, but the backbone has {levels} pyramid "
-            "levels: give one size, or one list of sizes, per level."
+            f"anchor_sizes has {len(anchors.sizes)} entries, but the backbone has {levels} pyramid levels: "
+            "give one size, or one list of sizes, per level."
         )
     per_location = anchors.num_anchors_per_location()
     if len(set(per_location)) > 1:
-        raise UserError("segmenter.anchor_sizes must list as many sizes for every level as for the first.")
+        raise UserError("anchor_sizes must list as many sizes for every level as for the first.")
     head = RPNHead(backbone.out_channels, per_location[0])
-    if rectified:
+    if settings.head_norm:
         nn.init.kaiming_normal_(head.conv[0][0].weight, nonlinearity="relu")
-    top_n = dict(zip(("training", "testing"), kept, strict=True))
-    return ProposalNetwork(
+    top_n = {"training": settings.rpn_proposals_train, "testing": settings.rpn_proposals_test}
+    return VersionedRPN(
         anchors,
         head,
         fg_iou_thresh=0.7,
         bg_iou_thresh=0.3,
-        batch_size_per_image=samples,
+        batch_size_per_image=settings.rpn_samples,
         positive_fraction=0.5,
         pre_nms_top_n=top_n,
         post_nms_top_n=top_n,
         nms_thresh=0.7,
-        box_beta=beta,
+        box_beta=VERSIONS[settings.variant].rpn_beta,
     )
 
 
-def object_heads(
-    backbone: PyramidBackbone,
-    box: BoxBranch,
-    mask: MaskBranch,
-    samples: int,
-    thresholds: tuple[float, float],
-    train_jitter: int,
-    sampling_ratio: int,
-) -> ObjectHeads:
-    """Build the second stage.
+def roi_heads(backbone: BackboneWithFPN, settings: config.MaskRCNN) -> ObjectRoIHeads:
+    """Build the RoI heads; a quarter of their training samples at most are positive.
 
-    `samples`: boxes per training image, a quarter of them positive at most; `thresholds`: the score that a
-    detection must exceed, and the IoU from which on NMS drops the lower score; `train_jitter`: jittered
-    copies of the true box among the training proposals; `sampling_ratio`: points a side in each cell of a
-    pooled region. Raises UserError if the backbone's levels leave out a stride.
+    Raises UserError if the backbone's levels leave out a stride.
     """
-    channels = backbone.out_channels
-    score_threshold, nms_threshold = thresholds
-    return ObjectHeads(
-        _pooling(backbone, box.roi, sampling_ratio),
-        box.head(channels),
-        FastRCNNPredictor(box.features, CLASSES),
+    return ObjectRoIHeads(
+        _pooling(backbone, settings.box_roi, settings.sampling_ratio),
+        _box_head(backbone.out_channels, settings),
+        FastRCNNPredictor(settings.box_features, NUM_CLASSES),
         fg_iou_thresh=0.5,
         bg_iou_thresh=0.5,
-        batch_size_per_image=samples,
+        batch_size_per_image=settings.roi_samples,
         positive_fraction=0.25,
         bbox_reg_weights=None,
-        score_thresh=score_threshold,
-        nms_thresh=nms_threshold,
+        score_thresh=settings.score_threshold,
+        nms_thresh=settings.nms_threshold,
         detections_per_img=MAX_DETECTIONS,
-        mask_roi_pool=_pooling(backbone, mask.roi, sampling_ratio),
-        mask_head=mask.head(channels),
-        mask_predictor=MaskRCNNPredictor(mask.channels, mask.channels, CLASSES),
-        box_beta=box.beta,
-        mask_loss=mask.loss,
-        train_jitter=train_jitter,
+        mask_roi_pool=_pooling(backbone, settings.mask_roi, settings.sampling_ratio),
+        mask_head=_mask_head(backbone.out_channels, settings),
+        mask_predictor=MaskRCNNPredictor(settings.mask_channels, settings.mask_channels, NUM_CLASSES),
+        box_beta=VERSIONS[settings.variant].box_beta,
+        mask_loss=MASK_LOSSES[settings.mask_loss],
+        train_jitter=settings.train_jitter,
     )
 
 
-def _pooling(backbone: PyramidBackbone, side: int, sampling_ratio: int) -> MultiScaleRoIAlign:
+def _box_head(channels: int, settings: config.MaskRCNN) -> nn.Module:
+    """The layers from pooled regions [N, channels, box_roi, box_roi] to values [N, box_features]."""
+    pooled, features = channels * settings.box_roi**2, settings.box_features
+    if not settings.head_norm:
+        return TwoMLPHead(pooled, features)
+    layers = OrderedDict[str, nn.Module](flatten=nn.Flatten())
+    for name, inputs in (("6", pooled), ("7", features)):
+        layers[f"fc{name}"] = nn.Linear(inputs, features)
+        layers[f"norm{name}"] = nn.LayerNorm(features)
+        layers[f"relu{name}"] = nn.ReLU()
+    return nn.Sequential(layers)
+
+
+def _mask_head(channels: int, settings: config.MaskRCNN) -> nn.Module:
+    """The convolutions on pooled regions [N, channels, mask_roi, mask_roi]."""
+    layers = (settings.mask_channels,) * settings.mask_layers
+    return MaskRCNNHeads(channels, layers, 1, norm_layer=group_norm if settings.head_norm else None)
+
+
+def _pooling(backbone: BackboneWithFPN, side: int, sampling_ratio: int) -> MultiScaleRoIAlign:
     """Pool regions from all levels that are not themselves pooled, each from the one that suits its size.
 
     Each of the `side` x `side` cells is the mean of `sampling_ratio` x `sampling_ratio` points.
@@ -160,7 +117,7 @@ def _pooling(backbone: PyramidBackbone, side: int, sampling_ratio: int) -> Multi
         strides = ", ".join(map(str, backbone.body_strides))
         raise UserError(
             f"The backbone's strides {strides} leave one out, which Mask R-CNN's pooling cannot do: choose "
-            "backbone.out_indices with strides that double."
+            "out_indices with strides that double."
         )
     pooling.scales = [2.0**-exponent for exponent in exponents]
     pooling.map_levels = initLevelMapper(exponents[0], exponents[-1])

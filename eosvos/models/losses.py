@@ -6,8 +6,6 @@ a graph and a finite gradient, when nothing is left to compare. They are of the 
 logits of 16 bits.
 """
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,7 +14,7 @@ IGNORE = 255
 
 
 def lovasz_hinge(logits: Tensor, labels: Tensor) -> Tensor:
-    """Lovász hinge of every region, averaged over the regions (method section 2: the mask loss).
+    """Lovász hinge of every region, averaged over the regions (method, section 2).
 
     logits [N, H, W] unbounded; labels [N, H, W] in [0, 1] or 255. Returns a scalar >= 0; a region without a
     counted pixel adds 0 to the sum but counts in the average, and without any region the loss is 0. No
@@ -78,15 +76,6 @@ def class_balanced_bce(
     share = labels.sum(1) / pixels
     balanced = (1 - share) * (losses * labels).sum(1) + share * (losses * (1 - labels)).sum(1)
     return (balanced / pixels if size_average else balanced * len(logits) / max(batch, 1)).sum()
-
-
-SEMANTIC_LOSSES: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], ...]] = {
-    "dice_bce": (dice, bce),
-    "dice": (dice,),
-    "bce": (bce,),
-    "class_balanced": (class_balanced_bce,),
-}
-"""What a semantic segmenter may minimise: the sum of the losses that stand there."""
 
 
 def _as_groups(logits: Tensor, labels: Tensor, per_image: bool) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,14 +1,12 @@
 """Normalisation that does not change while a network adapts to one image: batch norms give way to others."""
 
-from typing import Literal, get_args
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from eosvos.config.models import Norm
 from eosvos.errors import UserError
 
-Norm = Literal["group32", "group_auto", "frozen_batch"]
 MAX_GROUPS = 32
 
 
@@ -64,15 +62,13 @@ def group_norm(channels: int) -> nn.GroupNorm:
 
 
 def replace_norms(module: nn.Module, norm: Norm) -> nn.Module:
-    """Replace every batch norm in `module`, frozen or not, in place; return the module (method section 1).
+    """Replace every batch norm in `module`, frozen or not, in place; return the module (method, section 1).
 
     `group32`: group norm with 32 groups, which takes over weight and bias and drops the statistics;
     `group_auto`: the same with as many groups as suit the channels; `frozen_batch`: the statistics are kept
-    as they are, weight and bias are trainable. Raises UserError for another name, and where 32 groups do
-    not divide the channels.
+    as they are, weight and bias are trainable. Raises UserError for group32 where 32
+    does not divide the channels.
     """
-    if norm not in get_args(Norm):
-        raise UserError(f"backbone.norm={norm} is unknown; choose one of {', '.join(get_args(Norm))}.")
     if isinstance(getattr(module, "running_mean", None), Tensor):
         return _replacement(module, norm)
     for name, child in list(module.named_children()):
@@ -87,7 +83,7 @@ def _replacement(old: nn.Module, norm: Norm) -> nn.Module:
     channels = len(mean)
     if norm == "group32" and channels % MAX_GROUPS:
         raise UserError(
-            f"backbone.norm=group32 needs channels that 32 divides, but a layer has {channels}; "
+            f"norm=group32 needs channels that 32 divides, but a layer has {channels}; "
             "use group_auto or frozen_batch."
         )
     groups = MAX_GROUPS if norm == "group32" else group_count(channels)

@@ -1,12 +1,10 @@
 """Where a detector looks: boxes of masks, and proposals from the object's place in the previous frame."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
-PROPOSAL_MODES = ("extend", "replace", "none")
+from eosvos.config import models as config
 
 JITTER = 0.1
 """How far a side of a jittered box moves outwards at most, in widths or heights of the box."""
@@ -31,8 +29,8 @@ def tight_boxes(objects: Tensor) -> Tensor:
     return torch.stack((xmin, ymin, xmax, ymax), dim=1).float()
 
 
-def jittered(box: Tensor, count: int, size: tuple[int, int]) -> Tensor:
-    """Return `count` copies [count, 4] of `box` [4], each of their sides moved outwards (method section 3).
+def jittered_boxes(box: Tensor, count: int, size: tuple[int, int]) -> Tensor:
+    """Return `count` copies [count, 4] of `box` [4], each of their sides moved outwards (method, section 3).
 
     The moves are independent and uniform in [0, 0.1) of the box's width or height, clamped to the image of
     `size` (H, W). Draws 4 * count numbers from the global CPU generator, side by side.
@@ -43,29 +41,23 @@ def jittered(box: Tensor, count: int, size: tuple[int, int]) -> Tensor:
     return clip_boxes_to_image(box + outwards * extent * moves, size)
 
 
-@dataclass(frozen=True)
-class PriorProposals:
-    """How proposals come from a prior.
+def add_prior_proposals(
+    proposals: Tensor,
+    prior: Tensor | None,
+    size: tuple[int, int],
+    settings: config.MaskRCNN,
+    redetect: bool = False,
+) -> Tensor:
+    """Return the boxes [P, 4] to classify, from the RPN's `proposals` [N, 4], best first, and the prior [4].
 
-    `extend`: the `count` // 2 best of the region proposal network and as many jittered copies of the prior
-    as make up `count`; `replace`: `count` jittered copies alone; `none`: the prior is not looked at.
+    All boxes are in pixels of the network's image of `size` (H, W). Without a prior, or with
+    proposals=none, these are the RPN's. `replace`: `prior_proposals` jittered copies of the prior; `extend`,
+    and whenever `redetect`: the `prior_proposals` // 2 best of the RPN's, and copies that make up the rest.
     """
-
-    mode: str
-    count: int
-
-    def __call__(
-        self, proposals: Tensor, prior: Tensor | None, size: tuple[int, int], search: bool
-    ) -> Tensor:
-        """Return the boxes [P, 4] to look at, from RPN `proposals` [N, 4], best first, and the prior [4].
-
-        All in pixels of the network's image of `size` (H, W). Without a prior these are the `proposals`;
-        with `search` the mode is `extend`.
-        """
-        mode = "extend" if search else self.mode
-        if prior is None or mode == "none":
-            return proposals
-        if mode == "replace":
-            return jittered(prior, self.count, size)
-        best = proposals[: self.count // 2]
-        return torch.cat((best, jittered(prior, self.count - self.count // 2, size)))
+    mode, count = "extend" if redetect else settings.proposals, settings.prior_proposals
+    if prior is None or mode == "none":
+        return proposals
+    if mode == "replace":
+        return jittered_boxes(prior, count, size)
+    best = proposals[: count // 2]
+    return torch.cat((best, jittered_boxes(prior, count - count // 2, size)))

@@ -10,14 +10,14 @@ from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.roi_heads import RoIHeads, project_masks_on_boxes
 
 from eosvos.models.losses import IGNORE
-from eosvos.models.proposals import jittered
-from eosvos.models.variants import PreciseBoxCoder
+from eosvos.models.proposals import jittered_boxes
+from eosvos.models.torchvision_04 import FullPrecisionBoxCoder
 
 Targets = list[dict[str, Tensor]]
 Sizes = list[tuple[int, int]]
 
 
-class ObjectHeads(RoIHeads):
+class ObjectRoIHeads(RoIHeads):
     """RoI heads for one object per image, with a choice of box and mask loss.
 
     Targets hold `boxes` [1, 4], `labels` [1] and `masks` [1 or 2, H, W]: the object, and, if there is any,
@@ -36,7 +36,7 @@ class ObjectHeads(RoIHeads):
     ) -> None:
         """Take torchvision's arguments, smooth L1's beta, and a loss of logits and labels [N, M, M]."""
         super().__init__(*args, **kwargs)
-        self.box_coder = PreciseBoxCoder(self.box_coder.weights)
+        self.box_coder = FullPrecisionBoxCoder(self.box_coder.weights)
         self.box_beta = box_beta
         self.mask_loss = mask_loss
         self.train_jitter = train_jitter
@@ -59,18 +59,18 @@ class ObjectHeads(RoIHeads):
             raise ValueError("in train mode the heads need targets")
         if self.train_jitter:
             proposals = [
-                torch.cat((boxes, jittered(target["boxes"][0], self.train_jitter, size)))
+                torch.cat((boxes, jittered_boxes(target["boxes"][0], self.train_jitter, size)))
                 for boxes, target, size in zip(proposals, targets, image_shapes, strict=True)
             ]
         boxes, _, labels, deltas = self.select_training_samples(proposals, targets)
-        logits, predicted = self.classify(features, boxes, image_shapes)
+        logits, predicted = self.predict_boxes(features, boxes, image_shapes)
         losses = self._box_losses(logits, predicted, torch.cat(labels), torch.cat(deltas))
         positives = [b[label > 0] for b, label in zip(boxes, labels, strict=True)]
         mask_logits = self.mask_logits(features, positives, image_shapes)
         losses["loss_mask"] = self.mask_loss(mask_logits, _mask_labels(targets, positives, mask_logits))
         return [], losses
 
-    def classify(
+    def predict_boxes(
         self, features: Mapping[str, Tensor], boxes: list[Tensor], sizes: Sizes
     ) -> tuple[Tensor, Tensor]:
         """Return class logits [N, 2] and box regression [N, 8] of the N `boxes` of all images."""
@@ -87,7 +87,7 @@ class ObjectHeads(RoIHeads):
 
         `boxes` [P, 4] are the proposals, in pixels of the network's image of `size` (H, W).
         """
-        logits, deltas = self.classify(features, [boxes], [size])
+        logits, deltas = self.predict_boxes(features, [boxes], [size])
         detections, scores, _ = self.postprocess_detections(logits, deltas, [boxes], [size])
         return detections[0], scores[0]
 

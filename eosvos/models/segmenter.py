@@ -15,20 +15,6 @@ THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What a segmenter says about its object in one frame.
-
-    `probability` float [H, W] in 0..1 at the size of the original image; `box` float [4] (xmin, ymin, xmax,
-    ymax) in image pixels, or None when the object is lost (then `probability` is zero everywhere); `score`
-    in 0..1.
-    """
-
-    probability: Tensor
-    box: Tensor | None
-    score: float
-
-
-@dataclass(frozen=True)
 class Features:
     """What can be computed of frames before anything is known about the ones that precede them.
 
@@ -39,13 +25,9 @@ class Features:
     maps: Mapping[str, Tensor]
     size: tuple[int, int]
 
-    def __len__(self) -> int:
-        """Return the number of frames, B."""
-        return len(next(iter(self.maps.values())))
-
 
 class Segmenter(nn.Module, ABC):
-    """A network that segments one object; adapting it to the object is the business of others.
+    """A network that segments one object: all that the inner loop, the outer optimiser and inference need.
 
     Its parameters may be replaced by non-leaf tensors (learn2learn's `clone_module` and `update_module`),
     so nothing may cache them. It sets its own train or eval mode, and never updates a buffer.
@@ -53,6 +35,9 @@ class Segmenter(nn.Module, ABC):
 
     second_order_everywhere: ClassVar[bool] = False
     """Whether second derivatives exist with respect to all parameters, not only `head_parameters()`."""
+
+    backbone: nn.Module
+    """The feature extractor. `MetaLearner` freezes it, and nothing else, if `train_encoder` is False."""
 
     @abstractmethod
     def losses(self, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
@@ -68,15 +53,21 @@ class Segmenter(nn.Module, ABC):
 
     @abstractmethod
     def segment(
-        self, features: Features, index: int, prior: Tensor | None = None, search: bool = False
-    ) -> Prediction:
+        self, features: Features, index: int, prior: Tensor | None = None, redetect: bool = False
+    ) -> Tensor:
         """Segment frame `index` of `features`, in eval mode.
 
-        `prior` [4] (xmin, ymin, xmax, ymax) in image pixels is the tight box, with exclusive maximum, of
-        the object's mask in the previous frame, or None. `search`: the object is lost, so look beyond the
-        prior whatever is configured. May draw from torch's global generator.
+        `prior` float [4] (xmin, ymin, xmax, ymax) in image pixels is the tight box, with exclusive maximum,
+        of the object's mask in the previous frame, or None. `redetect`: the object is lost, so look beyond
+        the prior whatever is configured. Returns the object's probability float [H, W] in 0..1 at the size
+        of the original image, zero everywhere where the object is lost. May draw from torch's global
+        generator.
         """
 
     @abstractmethod
     def head_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters that second-order gradients reach when `second_order_everywhere` is False."""
+        """Return the parameters that second-order gradients reach with order=second_order_heads."""
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that the outer optimiser's `freeze_encoder` holds: those of the backbone."""
+        return list(self.backbone.parameters())

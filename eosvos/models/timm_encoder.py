@@ -2,15 +2,15 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
 
+from eosvos.config import models as config
 from eosvos.errors import UserError, suggest
-from eosvos.models.backbones import PROBE_SIZE
+from eosvos.models.fpn import PROBE_SIZE
 from eosvos.models.weights import check_fit, efficientnet_lite0_state, is_path, read_state_dict
 
 # timm warns of a file's classification head, for which an encoder has no use.
@@ -25,11 +25,12 @@ class TimmEncoder(nn.Module):
     `image_mean` and `image_std` are what the model's images are normalised with.
     """
 
-    def __init__(self, name: str, weights: str, out_indices: Sequence[int] | None) -> None:
+    def __init__(self, settings: config.TimmBackbone) -> None:
         super().__init__()
+        name, out_indices = settings.name, settings.out_indices
         if not timm.is_model(name):
             raise UserError(f"there is no timm model {name!r}: {suggest(name, timm.list_models())}")
-        net: Any = _create(name, weights, out_indices)
+        net: Any = _create(settings)
         self.net = net
         strides, channels = net.feature_info.reduction(), net.feature_info.channels()
         used = [i for i, stride in enumerate(strides) if out_indices is not None or stride >= FINEST_STRIDE]
@@ -62,8 +63,11 @@ class TimmEncoder(nn.Module):
             )
 
 
-def _create(name: str, weights: str, out_indices: Sequence[int] | None) -> nn.Module:
-    options: dict[str, object] = {} if out_indices is None else {"out_indices": tuple(out_indices)}
+def _create(settings: config.TimmBackbone) -> nn.Module:
+    name, weights = settings.name, settings.weights
+    options: dict[str, object] = {}
+    if settings.out_indices is not None:
+        options["out_indices"] = tuple(settings.out_indices)
     state = _state(name, weights)
     if state is not None:
         options["pretrained_cfg_overlay"] = {"state_dict": state}
@@ -74,7 +78,7 @@ def _create(name: str, weights: str, out_indices: Sequence[int] | None) -> nn.Mo
         raise UserError(
             f"The ImageNet weights of {name} could not be downloaded: fetch model.safetensors of "
             f"{timm.get_pretrained_cfg(name).hf_hub_id} from the Hugging Face hub and give its path as "
-            "backbone.weights, or give none."
+            "weights, or weights=none."
         ) from error
     except (RuntimeError, IndexError, AssertionError, AttributeError, TypeError) as error:
         raise UserError(f"The timm model {name} cannot be a backbone as configured: {error}.") from error
@@ -94,5 +98,5 @@ def _state(name: str, weights: str) -> dict[str, Tensor] | None:
     state = read_state_dict(weights)
     heads = timm.get_pretrained_cfg(name).classifier or ()
     encoder = {key: value for key, value in expected.items() if not key.startswith(heads)}
-    check_fit(encoder, state, f"backbone.weights={weights}")
+    check_fit(encoder, state, f"weights={weights}")
     return {key: state[key] for key in encoder if key in state}

@@ -135,6 +135,6 @@ def is_path(weights: str) -> bool:
     """Whether `weights` of a backbone is a path, and not `none` or `imagenet`; UserError for `coco`."""
     if weights == "coco":
         raise UserError(
-            "backbone.weights=coco: those weights are of a whole Mask R-CNN; give none or imagenet here."
+            "weights=coco: those weights are of a whole Mask R-CNN; give a backbone none or imagenet."
         )
     return weights not in ("none", "imagenet")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytorch_lightning as pl
 import torch
@@ -64,7 +64,7 @@ def _is_evaluated(checkpoint: Path) -> bool:
 class StoreRun(Callback):
     """Puts into every checkpoint the configuration, in plain dicts, and how far the stage is."""
 
-    def __init__(self, config: Config, stage: str) -> None:
+    def __init__(self, config: Config, stage: Literal["parent", "meta"]) -> None:
         stored = Stored(format=FORMAT, stage=stage, model=Model.of(config), finetune=config.finetune)
         self.content = stored.model_dump()
         self.settings = run_settings(config)

@@ -102,7 +102,7 @@ def initialisation(config: Config, learner: MetaLearner, resumed: bool) -> MetaL
     initial = copy.deepcopy(learner)
     path = Path(config.output) / "checkpoints" / START
     if resumed:
-        there = Path(config.checkpoint).parent / START
+        there = Path(str(config.checkpoint)).parent / START
         if not there.is_file():
             return None
         refusal = f"{there} is broken, remove it to go on without the rows of the initialisation"

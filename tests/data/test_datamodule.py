@@ -20,7 +20,7 @@ from eosvos.errors import UserError
 @pytest.fixture
 def set_rank(monkeypatch):
     """Make this process one of several: set_rank(rank, world_size)."""
-    return lambda *place: monkeypatch.setattr("eosvos.data.datamodule.place", lambda: place)
+    return lambda *place: monkeypatch.setattr("eosvos.data.datamodule.rank_and_world_size", lambda: place)
 
 
 def videos(split, num_videos=None):

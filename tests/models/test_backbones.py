@@ -3,19 +3,15 @@
 import copy
 import pickle
 
+import networks
 import pytest
 import torch
 from learn2learn.utils import clone_module, update_module
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 from eosvos.errors import UserError
-from eosvos.models.backbones import (
-    PyramidBackbone,
-    TinyEncoder,
-    timm_backbone,
-    tiny_backbone,
-    torchvision_resnet,
-)
+from eosvos.models.backbones import TinyEncoder
+from eosvos.models.fpn import BackboneWithFPN
 
 
 def check_pyramid(backbone, size=64):
@@ -29,7 +25,7 @@ def check_pyramid(backbone, size=64):
 
 @pytest.mark.parametrize(("width", "levels"), [(8, 3), (12, 4), (5, 2)])
 def test_tiny_backbone(width, levels):
-    backbone = tiny_backbone(width=width, fpn_channels=16, levels=levels)
+    backbone = networks.tiny(width=width, fpn_channels=16, levels=levels)
     check_pyramid(backbone)
     assert backbone.body_strides == (4, 8, 16, 32)[:levels]
     assert list(backbone.buffers()) == []
@@ -37,7 +33,7 @@ def test_tiny_backbone(width, levels):
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34"])
 def test_torchvision_resnet_without_weights(name):
-    backbone = torchvision_resnet(name, weights="none", fpn_channels=32)
+    backbone = networks.resnet(name, fpn_channels=32)
     check_pyramid(backbone)
     assert backbone.level_names == ("0", "1", "2", "3", "pool")
     assert list(backbone.buffers()) == []
@@ -46,7 +42,7 @@ def test_torchvision_resnet_without_weights(name):
 @pytest.mark.parametrize("name", ["resnet50", "resnet101"])
 def test_resnet_parameters_have_torchvisions_names(name):
     with torch.device("meta"):
-        backbone = torchvision_resnet(name, weights="none", norm="frozen_batch")
+        backbone = networks.resnet(name, norm="frozen_batch")
         theirs = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None).backbone.state_dict()
     ours = {key: value.shape for key, value in backbone.state_dict().items()}
     expected = {key: value.shape for key, value in theirs.items() if not key.endswith("num_batches_tracked")}
@@ -64,7 +60,7 @@ def test_resnet_parameters_have_torchvisions_names(name):
     ],
 )
 def test_any_timm_model_with_feature_maps(name, options):
-    backbone = timm_backbone(name, weights="none", fpn_channels=16, **options)
+    backbone = networks.timm(name, fpn_channels=16, **options)
     check_pyramid(backbone)
     assert min(backbone.body_strides) == 4
     before = {key: value.clone() for key, value in backbone.named_buffers()}
@@ -77,43 +73,40 @@ def frozen(backbone):
 
 
 def test_frozen_stages_of_resnet_and_efficientnet():
-    names = frozen(torchvision_resnet("resnet18", weights="none", fpn_channels=8, frozen_stages=1))
+    names = frozen(networks.resnet("resnet18", fpn_channels=8, frozen_stages=1))
     assert {name.split(".")[1] for name in names} == {"conv1", "bn1", "layer1"}
-    backbone = timm_backbone("tf_efficientnet_lite0", weights="none", frozen_stages=2)
+    backbone = networks.timm("tf_efficientnet_lite0", frozen_stages=2)
     blocks = {int(name.split(".")[3]) for name in frozen(backbone) if ".blocks." in name}
     assert blocks == {0, 1, 2}
     assert {n.split(".")[2] for n in frozen(backbone) if ".blocks." not in n} == {"conv_stem", "bn1"}
-    assert frozen(torchvision_resnet("resnet18", weights="none", fpn_channels=8)) == set()
+    assert frozen(networks.resnet("resnet18", fpn_channels=8)) == set()
 
 
-@pytest.mark.parametrize("stages", [-1, 5])
-def test_frozen_stages_out_of_range_are_refused(stages):
-    with pytest.raises(UserError, match=r"frozen_stages=-?\d must lie in 0\.\.4"):
-        torchvision_resnet("resnet18", weights="none", frozen_stages=stages)
+def test_more_frozen_stages_than_maps_are_refused():
+    with pytest.raises(UserError, match=r"^frozen_stages=4 must lie in 0\.\.3"):
+        networks.timm("mobilenetv3_small_050", out_indices=[1, 2, 3], frozen_stages=4)
 
 
 def test_unknown_and_unusable_models_are_refused_with_close_matches():
-    with pytest.raises(UserError, match="resnet50"):
-        torchvision_resnet("resnet5", weights="none")
     with pytest.raises(UserError, match="tf_efficientnet_lite0"):
-        timm_backbone("tf_efficientnet_lit0", weights="none")
+        networks.timm("tf_efficientnet_lit0")
     with pytest.raises(UserError, match="test_vit"):
-        timm_backbone("test_vit", weights="none")
+        networks.timm("test_vit")
     with pytest.raises(UserError, match="resnet10t cannot be a backbone"):
-        timm_backbone("resnet10t", weights="none", out_indices=[1, 9])
+        networks.timm("resnet10t", out_indices=[1, 9])
 
 
 BACKBONES = {
-    "tiny": lambda: tiny_backbone(width=8, fpn_channels=8),
-    "resnet": lambda: torchvision_resnet("resnet18", weights="none", fpn_channels=8),
-    "timm": lambda: timm_backbone("mobilenetv3_small_050", weights="none", fpn_channels=8),
+    "tiny": lambda: networks.tiny(width=8, fpn_channels=8),
+    "resnet": lambda: networks.resnet("resnet18", fpn_channels=8),
+    "timm": lambda: networks.timm("mobilenetv3_small_050", fpn_channels=8),
 }
 
 
 @pytest.mark.parametrize("kind", BACKBONES)
 def test_copies_and_clones_compute_the_same_and_adapt_apart(kind):
     torch.manual_seed(0)
-    backbone: PyramidBackbone = BACKBONES[kind]().eval()
+    backbone: BackboneWithFPN = BACKBONES[kind]().eval()
     images = torch.rand(1, 3, 64, 64)
 
     def total(module):

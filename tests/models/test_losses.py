@@ -9,7 +9,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from eosvos.models.losses import bce, class_balanced_bce, dice, lovasz_hinge
 
-SEMANTIC_LOSSES = {"bce": bce, "class_balanced": class_balanced_bce, "dice": dice}
+PIXEL_LOSSES = {"bce": bce, "class_balanced": class_balanced_bce, "dice": dice}
 
 VARIANTS = {
     "dice": dice,
@@ -76,14 +76,14 @@ def test_lovasz_equals_plain_loop_on_any_regions(drawn):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(regions, max_size=3), st.sampled_from(sorted(SEMANTIC_LOSSES)))
+@given(st.lists(regions, max_size=3), st.sampled_from(sorted(PIXEL_LOSSES)))
 def test_semantic_losses_leave_ignored_pixels_out(drawn, name):
     values = torch.tensor(drawn, dtype=torch.float64).reshape(-1, 4, 2)
     logits, labels = values[..., 0].requires_grad_(), values[..., 1].detach()
-    loss = SEMANTIC_LOSSES[name](logits, labels)
+    loss = PIXEL_LOSSES[name](logits, labels)
     kept = labels != 255
     assert loss.item() == pytest.approx(
-        SEMANTIC_LOSSES[name](logits[kept][None], labels[kept][None]).item(), abs=1e-9
+        PIXEL_LOSSES[name](logits[kept][None], labels[kept][None]).item(), abs=1e-9
     )
     (gradient,) = torch.autograd.grad(loss, logits)
     assert gradient.isfinite().all()
@@ -124,18 +124,18 @@ def test_region_with_nothing_left_counts_in_the_average():
     assert lovasz_hinge(logits.repeat(2, 1, 1), both) == lovasz_hinge(logits, labels) / 2
 
 
-@pytest.mark.parametrize("name", sorted(SEMANTIC_LOSSES))
+@pytest.mark.parametrize("name", sorted(PIXEL_LOSSES))
 def test_semantic_losses_have_first_and_second_derivatives(name):
     logits = torch.randn(2, 1, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     labels = (logits > 0.3).to(torch.uint8)
     labels[0, 0, 0, 0] = 255
     logits.requires_grad_()
-    assert gradcheck(lambda x: SEMANTIC_LOSSES[name](x, labels), logits)
-    assert gradgradcheck(lambda x: SEMANTIC_LOSSES[name](x, labels), logits)
+    assert gradcheck(lambda x: PIXEL_LOSSES[name](x, labels), logits)
+    assert gradgradcheck(lambda x: PIXEL_LOSSES[name](x, labels), logits)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("loss", [lovasz_hinge, *SEMANTIC_LOSSES.values()])
+@pytest.mark.parametrize("loss", [lovasz_hinge, *PIXEL_LOSSES.values()])
 def test_logits_of_16_bits_cost_no_more_than_their_own_digits(loss, dtype):
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 56, 56, generator=generator).to(dtype)

@@ -4,6 +4,7 @@ import copy
 import pickle
 from typing import Any
 
+import networks
 import pytest
 import torch
 from learn2learn import clone_module, update_module
@@ -11,17 +12,15 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from eosvos.errors import UserError
-from eosvos.models.backbones import tiny_backbone, torchvision_resnet
 from eosvos.models.mask_rcnn import MaskRCNN
 from eosvos.models.proposals import tight_boxes
-from eosvos.models.semantic import SemanticSegmenter
 from eosvos.seeding import isolated_rng
 
 LOSSES = ["loss_classifier", "loss_box_reg", "loss_mask", "loss_objectness", "loss_rpn_box_reg"]
 TINY: dict[str, Any] = {
     "min_size": None,
-    "anchor_sizes": (14, 28, 48),
-    "anchor_ratios": (0.6, 1.0, 1.6),
+    "anchor_sizes": [14, 28, 48],
+    "anchor_ratios": [0.6, 1.0, 1.6],
     "rpn_proposals_train": 50,
     "rpn_proposals_test": 50,
     "roi_samples": 32,
@@ -35,7 +34,7 @@ TINY: dict[str, Any] = {
 
 def tiny(**options: Any) -> MaskRCNN:
     with isolated_rng("tiny mask r-cnn"):
-        return MaskRCNN(tiny_backbone(), **{**TINY, **options})
+        return networks.mask_rcnn(networks.tiny(), **TINY | options)
 
 
 def frames(count: int = 1, size: tuple[int, int] = (96, 128)) -> tuple[Tensor, Tensor]:
@@ -142,13 +141,31 @@ def test_head_parameters_are_those_of_the_roi_heads() -> None:
     assert not model.second_order_everywhere
 
 
+def test_encoder_parameters_are_those_of_backbone_and_rpn() -> None:
+    model = tiny()
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found = [names[id(parameter)] for parameter in model.encoder_parameters()]
+    assert found == [name for name in names.values() if name.startswith(("backbone.", "rpn."))]
+
+
+def test_segment_returns_the_probability_of_the_detection(fitted: MaskRCNN) -> None:
+    images, masks = frames()
+    prior = tight_boxes(masks == 1)[0]
+    with torch.no_grad():
+        features = fitted.features(images)
+        with isolated_rng("detect"):
+            found = fitted.detect(features, 0, prior)
+        with isolated_rng("detect"):
+            assert torch.equal(fitted.segment(features, 0, prior), found.probability)
+
+
 def test_learns_one_frame_and_follows_the_object(fitted: MaskRCNN) -> None:
     images, masks = frames(4)
     with torch.no_grad(), isolated_rng("follow"):
         features = fitted.features(images)
         prior = tight_boxes(masks[:1] == 1)[0]
         for index in range(1, 4):
-            found = fitted.segment(features, index, prior)
+            found = fitted.detect(features, index, prior)
             assert overlap(found.probability, masks[index]) > 0.7
             assert found.score > 0.5
             assert box_iou(found.box[None], tight_boxes(masks[index : index + 1] == 1)) > 0.6
@@ -158,7 +175,7 @@ def test_learns_one_frame_and_follows_the_object(fitted: MaskRCNN) -> None:
 def test_prediction_is_a_probability_inside_of_the_box(fitted: MaskRCNN) -> None:
     images, masks = frames()
     with torch.no_grad():
-        found = fitted.segment(fitted.features(images), 0, tight_boxes(masks == 1)[0])
+        found = fitted.detect(fitted.features(images), 0, tight_boxes(masks == 1)[0])
     assert found.probability.shape == (96, 128)
     assert found.probability.min() >= 0
     assert found.probability.max() <= 1
@@ -173,13 +190,13 @@ def test_many_frames_at_once_equal_one_at_a_time(fitted: MaskRCNN) -> None:
     prior = tight_boxes(masks[:1] == 1)[0]
     with torch.no_grad():
         together = fitted.features(images)
-        assert len(together) == 3
+        assert len(together.proposals) == 3
         for index in range(3):
             with isolated_rng(index):
-                batched = fitted.segment(together, index, prior)
+                batched = fitted.detect(together, index, prior)
             assert batched.box is not None
             with isolated_rng(index):
-                alone = fitted.segment(fitted.features(images[index : index + 1]), 0, prior)
+                alone = fitted.detect(fitted.features(images[index : index + 1]), 0, prior)
             torch.testing.assert_close(batched.probability, alone.probability, rtol=1e-4, atol=1e-4)
             torch.testing.assert_close(batched.box, alone.box, rtol=1e-4, atol=1e-3)
             assert batched.score == pytest.approx(alone.score, rel=1e-4)
@@ -190,14 +207,14 @@ def test_nothing_above_the_threshold_is_a_lost_object(fitted: MaskRCNN) -> None:
     model = tiny(score_threshold=1.0)
     model.load_state_dict(fitted.state_dict())
     with torch.no_grad():
-        lost = model.segment(model.features(images), 0, tight_boxes(masks == 1)[0])
+        lost = model.detect(model.features(images), 0, tight_boxes(masks == 1)[0])
     assert lost.box is None
     assert lost.score == 0
     assert lost.probability.shape == (96, 128)
     assert not lost.probability.any()
 
 
-def looked_at(model: MaskRCNN, prior: Tensor | None, search: bool = False) -> Tensor:
+def looked_at(model: MaskRCNN, prior: Tensor | None, redetect: bool = False) -> Tensor:
     """The boxes that enter the box head."""
     seen = []
 
@@ -207,7 +224,7 @@ def looked_at(model: MaskRCNN, prior: Tensor | None, search: bool = False) -> Te
 
     model.roi_heads.detect = detect
     with torch.no_grad():
-        model.segment(model.features(frames()[0]), 0, prior, search)
+        model.detect(model.features(frames()[0]), 0, prior, redetect)
     return seen[0]
 
 
@@ -216,7 +233,7 @@ def test_proposals_come_from_the_prior_as_configured(mode: str, jittered: int) -
     prior = torch.tensor([30.0, 25.0, 70.0, 65.0])
     assert near(looked_at(tiny(proposals=mode), prior), prior) == jittered
     assert near(looked_at(tiny(proposals=mode), None), prior) == 0
-    assert near(looked_at(tiny(proposals=mode), prior, search=True), prior) == 25
+    assert near(looked_at(tiny(proposals=mode), prior, redetect=True), prior) == 25
 
 
 def near(boxes: Tensor, prior: Tensor) -> int:
@@ -232,7 +249,7 @@ def test_prior_and_box_are_in_pixels_of_the_image(fitted: MaskRCNN) -> None:
     model.load_state_dict(fitted.state_dict())
     prior = 2 * tight_boxes(masks == 1)[0]
     with torch.no_grad():
-        found = model.segment(model.features(twice), 0, prior)
+        found = model.detect(model.features(twice), 0, prior)
     assert found.probability.shape == (192, 256)
     assert box_iou(found.box[None], prior[None]) > 0.6
     twice_mask = masks.repeat_interleave(2, 1).repeat_interleave(2, 2)[0]
@@ -247,8 +264,8 @@ def test_select_weighs_the_overlap_with_the_prior(select: str, chosen: int) -> N
     model.roi_heads.detect = lambda *_: (boxes, scores)
     with torch.no_grad():
         features = model.features(frames()[0])
-        found = model.segment(features, 0, torch.tensor([30.0, 20.0, 70.0, 65.0]))
-        unknown = model.segment(features, 0)
+        found = model.detect(features, 0, torch.tensor([30.0, 20.0, 70.0, 65.0]))
+        unknown = model.detect(features, 0)
     torch.testing.assert_close(found.box, boxes[chosen])
     assert found.score == pytest.approx(float(scores[chosen]))
     torch.testing.assert_close(unknown.box, boxes[0])
@@ -293,7 +310,7 @@ def test_copies_and_pickles_segment_alike(fitted: MaskRCNN) -> None:
     predictions = []
     for twin in (fitted, copy.deepcopy(fitted), pickle.loads(pickle.dumps(fitted))):
         with torch.no_grad(), isolated_rng("twins"):
-            predictions.append(twin.segment(twin.features(images), 0, prior))
+            predictions.append(twin.detect(twin.features(images), 0, prior))
     expected = predictions[0]
     assert expected.box is not None
     for found in predictions[1:]:
@@ -301,7 +318,7 @@ def test_copies_and_pickles_segment_alike(fitted: MaskRCNN) -> None:
 
 
 def test_frozen_statistics_and_dropout_stay_still() -> None:
-    backbone = torchvision_resnet("resnet18", weights="none", norm="frozen_batch", fpn_channels=16)
+    backbone = networks.resnet("resnet18", norm="frozen_batch", fpn_channels=16)
     backbone.body.add_module("dropout", torch.nn.Dropout())
     model = tiny_on(backbone)
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
@@ -314,28 +331,24 @@ def test_frozen_statistics_and_dropout_stay_still() -> None:
 
 
 def tiny_on(backbone: torch.nn.Module, **options: Any) -> MaskRCNN:
-    return MaskRCNN(backbone, **{**TINY, "anchor_sizes": (8, 16, 32, 64, 128), **options})
+    return networks.mask_rcnn(backbone, **TINY | {"anchor_sizes": [8, 16, 32, 64, 128]} | options)
 
 
 def test_features_of_another_segmenter_are_refused() -> None:
-    semantic = SemanticSegmenter(tiny_backbone(), channels=16)
+    other = networks.light_deeplab(networks.tiny(), channels=16)
     images, _ = frames()
     with pytest.raises(TypeError, match="its own features"), torch.no_grad():
-        tiny().segment(semantic.features(images), 0)
+        tiny().segment(other.features(images), 0)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"variant": "newest"}, r"segmenter\.variant is 'newest': choose one of published, torchvision"),
-        ({"mask_loss": "dice"}, r"segmenter\.mask_loss"),
-        ({"proposals": "both"}, r"segmenter\.proposals is 'both': choose one of extend, replace, none"),
-        ({"select": "iou"}, r"segmenter\.select"),
-        ({"anchor_sizes": (8, 16)}, "has 2 entries, but the backbone has 3 pyramid levels"),
-        ({"anchor_sizes": ((8, 16), (32,), (64,))}, "as many sizes for every level"),
+        ({"anchor_sizes": [8, 16]}, "^anchor_sizes has 2 entries, but the backbone has 3 pyramid levels"),
+        ({"anchor_sizes": [[8, 16], [32], [64]]}, "^anchor_sizes must list as many sizes for every level"),
     ],
 )
-def test_impossible_options_are_user_errors(options: dict[str, Any], message: str) -> None:
+def test_anchors_that_do_not_fit_the_backbone_are_user_errors(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         tiny(**options)
 

@@ -6,13 +6,14 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import networks
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from eosvos.models.backbones import torchvision_resnet
 from eosvos.models.mask_rcnn import MaskRCNN
+from eosvos.models.proposals import add_prior_proposals
 
 SIZES = {"native": (128, 160), "default": (800, 1333)}
 LOSS_TOLERANCE = {"loss_classifier": 1e-3}  # the order of nearly equal scores decides the random sample
@@ -52,15 +53,15 @@ def golden(goldens: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def weights() -> dict[str, Tensor]:
     with torch.device("meta"):
-        names = MaskRCNN(torchvision_resnet("resnet50", weights="none")).state_dict()
+        names = networks.mask_rcnn(networks.resnet("resnet50")).state_dict()
     return {name: formula_weights(old_name(name), value.shape) for name, value in names.items()}
 
 
 def network(weights: dict[str, Tensor], size: str, **options: Any) -> MaskRCNN:
     with torch.device("meta"):
-        backbone = torchvision_resnet("resnet50", weights="none")
+        backbone = networks.resnet("resnet50")
     low, high = SIZES[size]
-    model = MaskRCNN(backbone, min_size=low, max_size=high, **options)
+    model = networks.mask_rcnn(backbone, min_size=low, max_size=high, **options)
     model.load_state_dict(weights, assign=True)
     return model.requires_grad_(True)
 
@@ -89,10 +90,10 @@ def check_evaluation(model: MaskRCNN, golden: dict[str, Any], cases: dict[str, s
         for case, mode in cases.items():
             expected = golden[case]
             torch.manual_seed(0)
-            policy = type(model.prior_proposals)(mode or "extend", 1000)
+            model.settings = model.settings.model_copy(update={"proposals": mode or "extend"})
             prior = None if mode is None else PRIOR
             scaled = None if mode is None else PRIOR * features.network_size[0] / features.size[0]
-            boxes = policy(features.proposals[0], scaled, features.network_size, search=False)
+            boxes = add_prior_proposals(features.proposals[0], scaled, features.network_size, model.settings)
             assert len(boxes) == expected["num_proposals"]
             assert float(boxes.double().sum()) == pytest.approx(expected["proposal_coord_sum"], rel=1e-4)
             torch.testing.assert_close(
@@ -102,8 +103,7 @@ def check_evaluation(model: MaskRCNN, golden: dict[str, Any], cases: dict[str, s
                 boxes[-1], torch.tensor(expected["proposal_last"]), rtol=1e-4, atol=1e-3
             )
             torch.manual_seed(0)
-            model.prior_proposals = policy
-            found = model.segment(features, 0, prior)
+            found = model.detect(features, 0, prior)
             assert found.score == pytest.approx(expected["score"][0], rel=1e-4)
             torch.testing.assert_close(found.box, torch.tensor(expected["box"]), rtol=1e-4, atol=1e-4)
             assert found.probability.shape == (128, 160)

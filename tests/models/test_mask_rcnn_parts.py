@@ -1,26 +1,28 @@
 """The parts of Mask R-CNN: boxes, proposals, anchors, the transform and the pooling."""
 
+import networks
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 from torch import Tensor
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from eosvos.config import models as config
 from eosvos.errors import UserError
-from eosvos.models.backbones import PyramidBackbone, TinyEncoder, tiny_backbone
-from eosvos.models.detector_parts import BoxBranch, MaskBranch, object_heads
-from eosvos.models.losses import lovasz_hinge
-from eosvos.models.proposals import PriorProposals, jittered, tight_boxes
-from eosvos.models.roi_heads import ObjectHeads, _mask_labels
-from eosvos.models.variants import Anchors, Transform
+from eosvos.models.backbones import TinyEncoder
+from eosvos.models.detector_parts import roi_heads
+from eosvos.models.fpn import BackboneWithFPN
+from eosvos.models.proposals import add_prior_proposals, jittered_boxes, tight_boxes
+from eosvos.models.roi_heads import ObjectRoIHeads, _mask_labels
+from eosvos.models.torchvision_04 import VersionedAnchorGenerator, VersionedTransform
 from eosvos.seeding import isolated_rng
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+VARIANTS = ("published", "torchvision")
 
 
 @settings(max_examples=60, deadline=None)
@@ -46,7 +48,7 @@ def test_jitter_moves_sides_outwards_by_less_than_a_tenth(
     (x, y), (w, h) = corner, extent
     box = torch.tensor([x, y, min(x + w, 120), min(y + h, 100)])
     with isolated_rng(seed):
-        copies = jittered(box, 40, size)
+        copies = jittered_boxes(box, 40, size)
     assert copies.shape == (40, 4)
     moved = (copies - box) * torch.tensor([-1, -1, 1, 1])
     limit = 0.1 * (box[2:] - box[:2]).repeat(2)
@@ -60,17 +62,17 @@ def test_jitter_draws_side_by_side_and_is_clamped() -> None:
     torch.manual_seed(3)
     draws = [torch.rand(5) for _ in range(4)]
     torch.manual_seed(3)
-    copies = jittered(torch.tensor([10.0, 20.0, 50.0, 40.0]), 5, (100, 200))
+    copies = jittered_boxes(torch.tensor([10.0, 20.0, 50.0, 40.0]), 5, (100, 200))
     torch.testing.assert_close(copies[:, 0], 10 - 4 * draws[0])
     torch.testing.assert_close(copies[:, 1], 20 - 2 * draws[1])
     torch.testing.assert_close(copies[:, 2], 50 + 4 * draws[2])
     torch.testing.assert_close(copies[:, 3], 40 + 2 * draws[3])
     edge = torch.tensor([0.0, 0.0, 200.0, 100.0])
-    assert torch.equal(jittered(edge, 3, (100, 200)), edge.expand(3, 4))
+    assert torch.equal(jittered_boxes(edge, 3, (100, 200)), edge.expand(3, 4))
 
 
 @pytest.mark.parametrize(
-    ("mode", "prior", "search", "best", "copies"),
+    ("mode", "prior", "redetect", "best", "copies"),
     [
         ("extend", True, False, 3, 4),
         ("replace", True, False, 0, 7),
@@ -81,10 +83,11 @@ def test_jitter_draws_side_by_side_and_is_clamped() -> None:
         ("replace", False, True, 9, 0),
     ],
 )
-def test_prior_proposals(mode: str, prior: bool, search: bool, best: int, copies: int) -> None:
+def test_prior_proposals(mode: str, prior: bool, redetect: bool, best: int, copies: int) -> None:
     rpn = torch.arange(36.0).view(9, 4)
     box = torch.tensor([10.0, 20.0, 50.0, 40.0]) if prior else None
-    boxes = PriorProposals(mode, 7)(rpn, box, (100, 200), search)
+    settings = config.MaskRCNN(proposals=mode, prior_proposals=7)
+    boxes = add_prior_proposals(rpn, box, (100, 200), settings, redetect)
     assert len(boxes) == best + copies
     assert torch.equal(boxes[:best], rpn[:best])
 
@@ -93,29 +96,35 @@ def feature_maps(image: tuple[int, int], grids: list[tuple[int, int]]) -> tuple[
     return ImageList(torch.zeros(2, 3, *image), [image, image]), [torch.zeros(2, 4, *grid) for grid in grids]
 
 
+def anchor_generator(
+    sizes: list[float | list[float]], ratios: list[float], variant: str
+) -> VersionedAnchorGenerator:
+    settings = config.MaskRCNN(anchor_sizes=sizes, anchor_ratios=ratios, variant=variant)
+    return VersionedAnchorGenerator(settings)
+
+
 def test_anchors_equal_todays_where_grids_divide_the_image() -> None:
     inputs = feature_maps((64, 96), [(16, 24), (8, 12)])
     sizes, ratios = ((8,), (16,)), (0.5, 1.0, 2.0)
     expected = AnchorGenerator(sizes, (ratios,) * 2)(*inputs)
-    for float_strides in (True, False):
-        found = Anchors([8, 16], ratios, float_strides)(*inputs)
+    for variant in VARIANTS:
+        found = anchor_generator([8, 16], list(ratios), variant)(*inputs)
         assert len(found) == 2
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 def test_anchors_may_lie_fractions_apart() -> None:
     inputs = feature_maps((96, 96), [(3, 3), (2, 2)])
-    centres = Anchors([32, 64], [1.0], float_strides=True)(*inputs)[0].view(-1, 2, 2).mean(1)
+    centres = anchor_generator([32, 64], [1.0], "published")(*inputs)[0].view(-1, 2, 2).mean(1)
     assert centres[:4].tolist() == [[0, 0], [32, 0], [64, 0], [0, 32]]
     inputs = feature_maps((96, 96), [(24, 24), (5, 5)])
-    floats, integers = (Anchors([32, 64], [1.0], f)(*inputs)[0][-1].tolist() for f in (True, False))
+    floats, integers = (anchor_generator([32, 64], [1.0], v)(*inputs)[0][-1].tolist() for v in VARIANTS)
     assert floats == pytest.approx([44.8, 44.8, 108.8, 108.8])
     assert integers == [44, 44, 108, 108]
 
 
-def test_anchor_sizes_may_be_configuration_lists() -> None:
-    config = OmegaConf.create({"sizes": [[8, 12], [16, 24]], "ratios": [0.5, 1.0]})
-    anchors = Anchors(config.sizes, config.ratios, float_strides=True)
+def test_a_level_may_have_several_anchor_sizes() -> None:
+    anchors = anchor_generator([[8, 12], [16, 24]], [0.5, 1.0], "published")
     assert anchors.num_anchors_per_location() == [4, 4]
 
 
@@ -126,19 +135,19 @@ def target(size: tuple[int, int]) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("size", [(60, 90), (64, 96), (50, 200)])
-@pytest.mark.parametrize("draw_size", [True, False])
-def test_transform_equals_torchvisions(size: tuple[int, int], draw_size: bool) -> None:
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_transform_equals_torchvisions(size: tuple[int, int], variant: str) -> None:
     image = torch.rand(3, *size, generator=torch.Generator().manual_seed(1))
     theirs, ours = (
         GeneralizedRCNNTransform(64, 100, list(MEAN), list(STD)),
-        Transform(64, 100, MEAN, STD, draw_size),
+        VersionedTransform(config.MaskRCNN(min_size=64, max_size=100, variant=variant), MEAN, STD),
     )
     with isolated_rng(1):
         expected, (expected_target,) = theirs([image], [target(size)])
         after = torch.rand(1)
     with isolated_rng(1):
         found, (found_target,) = ours([image], [target(size)])
-        assert torch.equal(torch.rand(1), after) == draw_size
+        assert torch.equal(torch.rand(1), after) == (variant == "torchvision")
     assert found.image_sizes == expected.image_sizes
     assert torch.equal(found.tensors, expected.tensors)
     assert torch.equal(found_target["boxes"], expected_target["boxes"])
@@ -147,26 +156,20 @@ def test_transform_equals_torchvisions(size: tuple[int, int], draw_size: bool) -
 
 def test_transform_without_a_size_only_normalises_and_pads() -> None:
     image = torch.rand(3, 50, 70)
-    batch, _ = Transform(None, 10, (0.5,) * 3, (0.25,) * 3, draw_size=False).eval()([image])
+    settings = config.MaskRCNN(min_size=None, max_size=16)
+    batch, _ = VersionedTransform(settings, (0.5,) * 3, (0.25,) * 3).eval()([image])
     assert batch.image_sizes == [(50, 70)]
     assert batch.tensors.shape == (1, 3, 64, 96)
     torch.testing.assert_close(batch.tensors[0, :, :50, :70], (image - 0.5) / 0.25)
 
 
-def small_heads(backbone: PyramidBackbone, sampling_ratio: int = 2) -> ObjectHeads:
-    return object_heads(
-        backbone,
-        BoxBranch(3, 16, 1.0, norm=False),
-        MaskBranch(4, 8, 1, lovasz_hinge, norm=False),
-        samples=8,
-        thresholds=(0.5, 0.5),
-        train_jitter=0,
-        sampling_ratio=sampling_ratio,
-    )
+def small_heads(backbone: BackboneWithFPN, sampling_ratio: int = 2) -> ObjectRoIHeads:
+    sizes = {"box_roi": 3, "box_features": 16, "mask_roi": 4, "mask_channels": 8, "mask_layers": 1}
+    return roi_heads(backbone, config.MaskRCNN(**sizes, roi_samples=8, sampling_ratio=sampling_ratio))
 
 
 def test_pooling_does_not_guess_its_scales_from_the_first_image() -> None:
-    heads = small_heads(tiny_backbone(fpn_channels=8))
+    heads = small_heads(networks.tiny(fpn_channels=8))
     # 66 pixels, padded to 96: a guess of the coarsest level's scale from the image's own size is 1 / 8.
     maps = {str(i): torch.zeros(1, 8, 96 // s, 96 // s) for i, s in enumerate((4, 8, 16))}
     for pool in (heads.box_roi_pool, heads.mask_roi_pool):
@@ -176,7 +179,7 @@ def test_pooling_does_not_guess_its_scales_from_the_first_image() -> None:
 
 @pytest.mark.parametrize("ratio", [1, 2, 3])
 def test_a_cell_is_the_mean_of_its_points(ratio: int) -> None:
-    heads = small_heads(tiny_backbone(fpn_channels=8), ratio)
+    heads = small_heads(networks.tiny(fpn_channels=8), ratio)
     maps = {str(i): torch.zeros(1, 8, 96 // s, 96 // s) for i, s in enumerate((4, 8, 16))}
     maps["0"] = maps["0"] + torch.arange(24.0) ** 2
     # From cell 2 to cell 8 of the finest map: three cells of two, which read it at their points.
@@ -189,8 +192,8 @@ def test_a_cell_is_the_mean_of_its_points(ratio: int) -> None:
 
 def test_levels_that_leave_out_a_stride_are_refused() -> None:
     """A region of the level that is left out, or above, would be pooled from none, to zeros."""
-    backbone = PyramidBackbone(TinyEncoder(4, levels=3), (4, 8, 16), (4, 16, 32), fpn_channels=8)
-    with pytest.raises(UserError, match=r"strides 4, 16, 32 .*choose backbone\.out_indices"):
+    backbone = BackboneWithFPN(TinyEncoder(4, levels=3), (4, 8, 16), (4, 16, 32), fpn_channels=8)
+    with pytest.raises(UserError, match=r"strides 4, 16, 32 .*choose out_indices"):
         small_heads(backbone)
 
 

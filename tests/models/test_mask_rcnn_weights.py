@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import networks
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,6 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 from eosvos.errors import UserError
 from eosvos.models import coco
-from eosvos.models.backbones import tiny_backbone, torchvision_resnet
 from eosvos.models.coco import modern_name
 from eosvos.models.mask_rcnn import MaskRCNN
 
@@ -24,12 +24,12 @@ def coco_state() -> dict[str, Tensor]:
 
 
 def detector(backbone: nn.Module, weights: str) -> MaskRCNN:
-    return MaskRCNN(backbone, weights, min_size=96, max_size=128)
+    return networks.mask_rcnn(backbone, weights=weights, min_size=96, max_size=128)
 
 
 def small(weights: str = "none", fpn_channels: int = 8) -> MaskRCNN:
-    options = {"anchor_sizes": (14, 28, 48), "box_features": 8, "mask_channels": 8, "mask_layers": 2}
-    return MaskRCNN(tiny_backbone(fpn_channels=fpn_channels), weights, **options)
+    options = {"anchor_sizes": [14, 28, 48], "box_features": 8, "mask_channels": 8, "mask_layers": 2}
+    return networks.mask_rcnn(networks.tiny(fpn_channels=fpn_channels), weights=weights, **options)
 
 
 def old_file(path: Path, state: dict[str, Tensor]) -> str:
@@ -50,7 +50,7 @@ def test_coco_fills_all_of_resnet50_but_the_predictors(
 ) -> None:
     monkeypatch.setattr(coco, "fetch_weights", lambda _: coco_state)
     for norm, tensors in (("group32", 201), ("frozen_batch", 201 + 2 * 53)):
-        own = detector(torchvision_resnet("resnet50", weights="none", norm=norm), "coco").state_dict()
+        own = detector(networks.resnet("resnet50", norm=norm), "coco").state_dict()
         assert len(own) == tensors
         differing = [n for n in own if not (n in coco_state and torch.equal(own[n], coco_state[n]))]
         assert differing == [n for n in own if n.startswith(PREDICTORS)]
@@ -60,7 +60,7 @@ def test_coco_gives_resnet101_its_heads_and_not_its_body(
     coco_state: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(coco, "fetch_weights", lambda _: coco_state)
-    backbone = torchvision_resnet("resnet101", weights="none")
+    backbone = networks.resnet("resnet101")
     body = {name: value.clone() for name, value in backbone.body.state_dict().items()}
     own = detector(backbone, "coco").state_dict()
     assert all(torch.equal(value, body[name]) for name, value in backbone.body.state_dict().items())
@@ -73,9 +73,9 @@ def test_coco_is_refused_for_smaller_resnets(
     name: str, coco_state: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(coco, "fetch_weights", lambda _: coco_state)
-    backbone = torchvision_resnet(name, weights="none")
-    with pytest.raises(UserError, match=r"segmenter.weights=coco .*ResNet-50.*backbone\.body\.layer1"):
-        MaskRCNN(backbone, "coco", box_features=8)
+    backbone = networks.resnet(name)
+    with pytest.raises(UserError, match=r"^weights=coco .*ResNet-50.*backbone\.body\.layer1"):
+        networks.mask_rcnn(backbone, weights="coco", box_features=8)
 
 
 def test_file_with_old_names_is_loaded_but_for_other_classes(tmp_path: Path) -> None:
@@ -133,7 +133,5 @@ def test_old_names_become_todays_and_todays_stay(old: str, new: str) -> None:
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path, name: str) -> None:
     state = small().state_dict()
     torch.save(state | {name: state[name] * float("nan")}, tmp_path / "nan.pth")
-    with pytest.raises(
-        UserError, match=rf"segmenter\.weights=.*nan\.pth holds NaN or infinite values in {name}"
-    ):
+    with pytest.raises(UserError, match=rf"^weights=.*nan\.pth holds NaN or infinite values in {name}"):
         small(str(tmp_path / "nan.pth"))

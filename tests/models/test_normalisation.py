@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import networks
 import numpy as np
 import pytest
 import torch
@@ -16,35 +17,38 @@ from eosvos.data.tasks import TaskSampler
 from eosvos.inference.finetune import FinetuneConfig
 from eosvos.inference.predictor import Predictor
 from eosvos.meta.learner import MetaLearner
-from eosvos.models.backbones import PyramidBackbone, timm_backbone, tiny_backbone, torchvision_resnet
+from eosvos.models.fpn import BackboneWithFPN
+from eosvos.models.light_deeplab import LightDeepLab
 from eosvos.models.mask_rcnn import MaskRCNN
 from eosvos.models.segmenter import Segmenter
-from eosvos.models.semantic import SemanticSegmenter
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 # What each is trained with: https://pytorch.org/vision for torchvision's, timm's own list for timm's.
-BACKBONES: dict[str, tuple[Callable[[], PyramidBackbone], tuple]] = {
-    "tiny": (lambda: tiny_backbone(8, 8, 3), IMAGENET),
-    "torchvision": (lambda: torchvision_resnet("resnet18", "none", fpn_channels=8), IMAGENET),
-    "timm": (lambda: timm_backbone("mobilenetv3_small_050", "none", fpn_channels=8), IMAGENET),
-    "timm, halves": (lambda: timm_backbone("test_convnext", "none", fpn_channels=8), HALVES),
-    "pretrained": (lambda: timm_backbone("tf_efficientnet_lite0", "imagenet", fpn_channels=8), HALVES),
+BACKBONES: dict[str, tuple[Callable[[], BackboneWithFPN], tuple]] = {
+    "tiny": (lambda: networks.tiny(width=8, fpn_channels=8), IMAGENET),
+    "torchvision": (lambda: networks.resnet("resnet18", fpn_channels=8), IMAGENET),
+    "timm": (lambda: networks.timm("mobilenetv3_small_050", fpn_channels=8), IMAGENET),
+    "timm, halves": (lambda: networks.timm("test_convnext", fpn_channels=8), HALVES),
+    "pretrained": (
+        lambda: networks.timm("tf_efficientnet_lite0", weights="imagenet", fpn_channels=8),
+        HALVES,
+    ),
 }
 
 
-def detector(backbone: PyramidBackbone, **options) -> MaskRCNN:
+def detector(backbone: BackboneWithFPN, **options) -> MaskRCNN:
     sizes = {"min_size": None, "anchor_sizes": [16] * len(backbone.level_names)}
     small = {"box_features": 8, "mask_channels": 8, "mask_layers": 1, "rpn_proposals_train": 20}
-    return MaskRCNN(backbone, **{**sizes, **small, **options})
+    return networks.mask_rcnn(backbone, **sizes | small | options)
 
 
-def semantic(backbone: PyramidBackbone, **options) -> SemanticSegmenter:
-    return SemanticSegmenter(backbone, channels=8, **options)
+def light_deeplab(backbone: BackboneWithFPN, **options) -> LightDeepLab:
+    return networks.light_deeplab(backbone, channels=8, **options)
 
 
-SEGMENTERS = {"mask_rcnn": detector, "semantic": semantic}
+SEGMENTERS = {"mask_rcnn": detector, "light_deeplab": light_deeplab}
 
 
 @contextmanager
@@ -149,8 +153,8 @@ def test_frames_are_reduced_to_averages_and_masks_to_pixels_of_theirs(tmp_path, 
 
 
 @pytest.mark.parametrize("min_size", [32, 20, 16])
-def test_the_semantic_network_averages_what_it_reduces(min_size):
-    network = semantic(tiny_backbone(8, 8, 2), min_size=min_size)
+def test_light_deeplab_averages_what_it_reduces(min_size):
+    network = light_deeplab(networks.tiny(width=8, fpn_channels=8, levels=2), min_size=min_size)
     with seen_by(network.backbone) as seen:
         network.features(checkerboard(64, 96))
     [pixels] = seen
@@ -161,7 +165,7 @@ def test_the_semantic_network_averages_what_it_reduces(min_size):
 
 
 def test_a_detector_makes_no_new_values_of_masks():
-    network = detector(tiny_backbone(8, 8, 3), min_size=40, max_size=50)
+    network = detector(networks.tiny(width=8, fpn_channels=8), min_size=40, max_size=50)
     labels = torch.from_numpy(np.random.default_rng(0).integers(0, 2, (1, 64, 96), np.uint8))
     target = {"boxes": torch.tensor([[0.0, 0.0, 96.0, 64.0]]), "masks": labels}
     _, [resized] = network.transform.train()([torch.rand(3, 64, 96)], [target])

@@ -3,6 +3,7 @@
 import urllib.error
 
 import huggingface_hub.constants
+import networks
 import numpy as np
 import pytest
 import timm
@@ -12,7 +13,6 @@ from safetensors.torch import save_file
 from torchvision.models import ResNet18_Weights, resnet18
 
 from eosvos.errors import UserError
-from eosvos.models.backbones import timm_backbone, torchvision_resnet
 from eosvos.models.weights import efficientnet_lite0_state, fetch_weights, read_state_dict
 
 
@@ -25,7 +25,7 @@ def resnet18_file(tmp_path_factory):
 
 
 def test_resnet_from_a_file(resnet18_file):
-    backbone = torchvision_resnet("resnet18", weights=str(resnet18_file), fpn_channels=8)
+    backbone = networks.resnet("resnet18", weights=str(resnet18_file), fpn_channels=8)
     state = torch.load(resnet18_file, weights_only=True)
     parameters = dict(backbone.body.named_parameters())
     assert len(parameters) == 60
@@ -36,18 +36,18 @@ def test_a_file_that_does_not_fit_names_the_first_keys(resnet18_file):
     with pytest.raises(
         UserError, match=r"layer1\.0\.conv1\.weight \[64, 64, 1, 1\] is \[64, 64, 3, 3\] there"
     ):
-        torchvision_resnet("resnet50", weights=str(resnet18_file))
+        networks.resnet("resnet50", weights=str(resnet18_file))
     with pytest.raises(UserError, match=r"layer1\.2\.conv1\.weight is missing"):
-        torchvision_resnet("resnet34", weights=str(resnet18_file))
+        networks.resnet("resnet34", weights=str(resnet18_file))
     with pytest.raises(UserError, match=r"conv1\.0\.weight is missing"):
-        timm_backbone("resnet10t", weights=str(resnet18_file))
+        networks.timm("resnet10t", weights=str(resnet18_file))
 
 
 def test_timm_model_from_a_file(tmp_path):
     torch.manual_seed(0)
     state = timm.create_model("resnet10t").state_dict()
     save_file({k: v for k, v in state.items() if not k.startswith("fc.")}, tmp_path / "model.safetensors")
-    backbone = timm_backbone("resnet10t", weights=str(tmp_path / "model.safetensors"))
+    backbone = networks.timm("resnet10t", weights=str(tmp_path / "model.safetensors"))
     loaded = {key.removeprefix("net."): value for key, value in backbone.body.state_dict().items()}
     assert len(loaded) > 50
     assert all(value.equal(state[name]) for name, value in loaded.items())
@@ -93,10 +93,10 @@ def test_weights_that_are_no_numbers_are_refused_where_they_would_be_used(resnet
     ):
         wrong = state[name].long() if value is None else torch.full_like(state[name], value)
         torch.save(state | {name: wrong}, path)
-        with pytest.raises(UserError, match=rf"^backbone\.weights=.*broken\.pth .*{said}"):
-            torchvision_resnet("resnet18", weights=str(path), fpn_channels=8)
+        with pytest.raises(UserError, match=rf"^weights=.*broken\.pth .*{said}"):
+            networks.resnet("resnet18", weights=str(path), fpn_channels=8)
     torch.save(state | {"fc.weight": torch.full((1000, 512), float("nan"))}, path)
-    torchvision_resnet("resnet18", weights=str(path), fpn_channels=8)
+    networks.resnet("resnet18", weights=str(path), fpn_channels=8)
 
 
 def test_state_dict_below_its_key_is_found(tmp_path):
@@ -113,7 +113,7 @@ def test_failed_download_names_the_file_to_put_where(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
     expected = tmp_path / "checkpoints" / "resnet18-f37072fd.pth"
     with pytest.raises(UserError, match=f"no network.*put https://.*resnet18-f37072fd.pth at {expected}"):
-        torchvision_resnet("resnet18", weights="imagenet")
+        networks.resnet("resnet18", weights="imagenet")
     torch.save({"conv1.weight": torch.ones(1)}, expected)
     assert list(fetch_weights(ResNet18_Weights.IMAGENET1K_V1)) == ["conv1.weight"]
 
@@ -130,13 +130,13 @@ def test_damaged_download_names_the_file_to_put_where(tmp_path, monkeypatch, con
 
 def test_failed_timm_download_is_a_user_error(monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match=r"resnet10t.*backbone\.weights"):
-        timm_backbone("resnet10t", weights="imagenet")
+    with pytest.raises(UserError, match=r"resnet10t.*give its path as weights"):
+        networks.timm("resnet10t", weights="imagenet")
 
 
 def test_coco_is_not_a_backbones():
     with pytest.raises(UserError, match="Mask R-CNN"):
-        torchvision_resnet("resnet50", weights="coco")
+        networks.resnet("resnet50", weights="coco")
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ def object_crop(folder, sequence, frame):
 
 def test_mapped_efficientnet_lite0_knows_what_it_sees(shared, lite0):
     """Each layer sits where it belongs if the classes come out; the mapping has no names to go by."""
-    backbone = timm_backbone("tf_efficientnet_lite0")
+    backbone = networks.timm("tf_efficientnet_lite0", weights="imagenet")
     crops = torch.stack([object_crop(shared / "davis2016", sequence, "00000") for sequence in CLASSES])
     mean, std = (torch.tensor(x)[:, None, None] for x in (backbone.image_mean, backbone.image_std))
     with torch.no_grad():
@@ -183,7 +183,7 @@ def test_mapped_efficientnet_lite0_knows_what_it_sees(shared, lite0):
 
 @torch.no_grad()
 def test_backbone_is_the_encoder_of_the_mapped_network(lite0):
-    body = timm_backbone("tf_efficientnet_lite0").body
+    body = networks.timm("tf_efficientnet_lite0", weights="imagenet").body
     images = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     features = lite0.blocks(lite0.bn1(lite0.conv_stem(images)))
     assert torch.allclose(body(images)["3"], features, rtol=1e-4, atol=1e-4 * features.abs().max())

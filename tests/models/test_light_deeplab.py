@@ -1,8 +1,9 @@
-"""The semantic segmenter behind the interface that all segmenters share."""
+"""LightDeepLab behind the interface that all segmenters share."""
 
 import copy
 import pickle
 
+import networks
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,16 +12,16 @@ from learn2learn.utils import clone_module, update_module
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call
 
-from eosvos.errors import UserError
-from eosvos.models.backbones import PyramidBackbone, TinyEncoder, timm_backbone, tiny_backbone
+from eosvos.models.backbones import TinyEncoder
+from eosvos.models.fpn import BackboneWithFPN
+from eosvos.models.light_deeplab import ASPP
 from eosvos.models.losses import bce, dice
 from eosvos.models.segmenter import Features
-from eosvos.models.semantic import AtrousPooling, SemanticSegmenter
 
 
 def make(**options):
     torch.manual_seed(0)
-    return SemanticSegmenter(tiny_backbone(width=8), **{"channels": 8} | options)
+    return networks.light_deeplab(networks.tiny(width=8), **{"channels": 8} | options)
 
 
 def example(height=32, width=48, batch=1):
@@ -37,8 +38,8 @@ def test_logits_lie_at_the_finest_stride_of_any_size(height, width):
     segmenter = make()
     assert segmenter(images).shape == (2, 1, -(-height // 4), -(-width // 4))
     assert all(loss.ndim == 0 and loss.isfinite() for loss in segmenter.losses(images, masks).values())
-    prediction = segmenter.segment(segmenter.features(images), 1)
-    assert prediction.probability.shape == (height, width)
+    probability = segmenter.segment(segmenter.features(images), 1)
+    assert probability.shape == (height, width)
 
 
 def test_losses_are_those_of_the_logits_at_image_size():
@@ -75,46 +76,32 @@ def test_a_mask_without_the_object_is_refused(value):
         make().losses(images, masks)
 
 
-def test_unknown_loss_is_refused():
-    with pytest.raises(UserError, match=r"segmenter\.loss=focal.*dice_bce"):
-        make(loss="focal")
-
-
-def test_segment_thresholds_and_boxes():
+def test_segment_gives_zeros_where_no_pixel_reaches_the_threshold():
     logits = torch.full((2, 1, 8, 10), -4.0)
     logits[1, 0, 2:5, 3:9] = 4
     segmenter, features = make(), Features({"logits": logits}, (8, 10))
-    lost = segmenter.segment(features, 0, prior=torch.tensor([1.0, 1, 4, 4]), search=True)
-    assert lost.box is None
-    assert lost.probability.eq(0).all()
-    assert lost.score == pytest.approx(torch.tensor(-4.0).sigmoid().item())
-    found = segmenter.segment(features, 1)
-    assert found.box.tolist() == [3, 2, 9, 5]
-    assert found.score == pytest.approx(torch.tensor(4.0).sigmoid().item())
+    lost = segmenter.segment(features, 0, prior=torch.tensor([1.0, 1, 4, 4]), redetect=True)
+    assert lost.eq(0).all()
+    assert segmenter.segment(features, 1).equal(logits[1, 0].sigmoid())
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**32), st.floats(-6, 6))
-def test_any_logits_give_a_valid_prediction(seed, shift):
+def test_any_logits_give_probabilities(seed, shift):
     logits = torch.randn(1, 1, 3, 5, generator=torch.Generator().manual_seed(seed)) * 4 + shift
-    prediction = make().segment(Features({"logits": logits}, (11, 19)), 0)
-    mask = prediction.probability >= 0.5
-    assert 0 <= prediction.score <= 1
-    assert (prediction.box is None) == (not mask.any())
-    if prediction.box is not None:
-        xmin, ymin, xmax, ymax = (int(x) for x in prediction.box)
-        assert mask[ymin:ymax, xmin:xmax].sum() == mask.sum()
-        assert mask[ymin].any()
-        assert mask[ymax - 1].any()
-        assert mask[:, xmin].any()
-        assert mask[:, xmax - 1].any()
+    probability = make().segment(Features({"logits": logits}, (11, 19)), 0)
+    assert probability.shape == (11, 19)
+    assert ((probability >= 0) & (probability <= 1)).all()
+    resized = torch.nn.functional.interpolate(logits, size=(11, 19), mode="bilinear")[0, 0].sigmoid()
+    expected = resized if resized.max() >= 0.5 else torch.zeros(11, 19)
+    assert probability.equal(expected)
 
 
 def test_features_of_many_frames_equal_those_of_each():
     images, _ = example(batch=3)
     segmenter = make()
     together = segmenter.features(images)
-    assert len(together) == 3
+    assert len(together.maps["logits"]) == 3
     alone = torch.cat([segmenter.features(image[None]).maps["logits"] for image in images])
     assert torch.allclose(together.maps["logits"], alone, atol=1e-5)
 
@@ -123,14 +110,14 @@ def test_min_and_max_size_bound_what_is_computed_not_what_is_returned():
     images, masks = example(64, 96)
     for options, rows, columns in (
         ({"min_size": 32}, 8, 12),
-        ({"min_size": 32, "max_size": 24}, 4, 6),
+        ({"min_size": 32, "max_size": 36}, 6, 9),
         ({"max_size": 48}, 8, 12),
         ({"max_size": 192}, 16, 24),
         ({"min_size": 128}, 32, 48),
     ):
         segmenter = make(**options)
         assert segmenter(images).shape == (1, 1, rows, columns)
-        assert segmenter.segment(segmenter.features(images), 0).probability.shape == (64, 96)
+        assert segmenter.segment(segmenter.features(images), 0).shape == (64, 96)
         assert segmenter.losses(images, masks)["loss_bce"].isfinite()
 
 
@@ -142,7 +129,7 @@ def test_sgd_fits_one_mask():
         optimizer.zero_grad()
         sum(segmenter.losses(images, masks).values()).backward()
         optimizer.step()
-    mask = segmenter.segment(segmenter.features(images), 0).probability >= 0.5
+    mask = segmenter.segment(segmenter.features(images), 0) >= 0.5
     assert (mask & (masks[0] == 1)).sum() / (mask | (masks[0] == 1)).sum() > 0.8
 
 
@@ -152,6 +139,13 @@ def test_copies_and_pickles_compute_the_same():
     expected = segmenter.losses(images, masks)
     for other in (copy.deepcopy(segmenter), pickle.loads(pickle.dumps(segmenter)), clone_module(segmenter)):
         assert other.losses(images, masks) == expected
+
+
+def test_encoder_parameters_are_those_of_the_backbone():
+    segmenter = make()
+    names = {id(parameter): name for name, parameter in segmenter.named_parameters()}
+    found = [names[id(parameter)] for parameter in segmenter.encoder_parameters()]
+    assert found == [name for name in names.values() if name.startswith("backbone.")]
 
 
 def test_no_buffers_and_every_parameter_has_a_gradient():
@@ -164,14 +158,14 @@ def test_no_buffers_and_every_parameter_has_a_gradient():
 
 
 def test_tiny_form_has_the_weights_to_learn_with():
-    segmenter = SemanticSegmenter(tiny_backbone())
+    segmenter = networks.light_deeplab(networks.tiny())
     assert sum(p.numel() for p in segmenter.parameters()) >= 200_000
 
 
 def test_second_derivatives_exist_and_are_right():
     torch.manual_seed(0)
-    pyramid = PyramidBackbone(TinyEncoder(width=2, levels=2), (2, 4), (4, 8), 2)
-    segmenter = SemanticSegmenter(pyramid, channels=2, rates=(1,)).double()
+    backbone = BackboneWithFPN(TinyEncoder(width=2, levels=2), (2, 4), (4, 8), 2)
+    segmenter = networks.light_deeplab(backbone, channels=2, dilations=[1]).double()
     images, masks = example(16, 16)
     names = ["backbone.stem.0.weight", "decoder.logits.weight", "pooling.project.1.weight"]
     parameters = [dict(segmenter.named_parameters())[name].detach().requires_grad_() for name in names]
@@ -209,8 +203,8 @@ def test_full_second_order_adaptation_reaches_every_initial_weight():
 
 
 def test_works_on_a_pretrained_kind_of_backbone_without_touching_its_statistics():
-    backbone = timm_backbone("mobilenetv3_small_050", weights="none", fpn_channels=8)
-    segmenter = SemanticSegmenter(backbone, channels=8)
+    backbone = networks.timm("mobilenetv3_small_050", fpn_channels=8)
+    segmenter = networks.light_deeplab(backbone, channels=8)
     before = [buffer.clone() for buffer in segmenter.buffers()]
     assert before
     images, masks = example(64, 64)
@@ -219,9 +213,9 @@ def test_works_on_a_pretrained_kind_of_backbone_without_touching_its_statistics(
     assert not any(name.startswith("fpn") for name, _ in segmenter.named_parameters())
 
 
-def test_atrous_pooling_reaches_as_far_as_its_dilation():
+def test_aspp_reaches_as_far_as_its_dilation():
     torch.manual_seed(0)
-    pooling = AtrousPooling(2, 4, rates=(3,))
-    assert pooling.views[1][0].dilation == (3, 3)
-    assert pooling(torch.rand(1, 2, 9, 9)).shape == (1, 4, 9, 9)
-    assert pooling(torch.rand(1, 2, 1, 1)).isfinite().all()
+    aspp = ASPP(2, 4, dilations=[3])
+    assert aspp.views[1][0].dilation == (3, 3)
+    assert aspp(torch.rand(1, 2, 9, 9)).shape == (1, 4, 9, 9)
+    assert aspp(torch.rand(1, 2, 1, 1)).isfinite().all()

@@ -1,7 +1,7 @@
-"""A fully convolutional segmenter: atrous pooling on an encoder, and a decoder (after DeepLabV3+)."""
+"""A light DeepLab: atrous spatial pyramid pooling (ASPP) on an encoder, and a decoder, after DeepLabV3+."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -9,24 +9,32 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
-from eosvos.errors import UserError
-from eosvos.models.backbones import PyramidBackbone
-from eosvos.models.losses import SEMANTIC_LOSSES
+from eosvos.config import models as config
+from eosvos.models.fpn import BackboneWithFPN
+from eosvos.models.losses import bce, class_balanced_bce, dice
 from eosvos.models.norms import group_norm
-from eosvos.models.proposals import tight_boxes
-from eosvos.models.segmenter import THRESHOLD, Features, Prediction, Segmenter
+from eosvos.models.segmenter import THRESHOLD, Features, Segmenter
+
+LOSSES: Mapping[str, Sequence[Callable[[Tensor, Tensor], Tensor]]] = {
+    "dice_bce": (dice, bce),
+    "dice": (dice,),
+    "bce": (bce,),
+    "class_balanced": (class_balanced_bce,),
+}
+"""The losses whose sum is minimised, by the setting `loss`."""
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Module:
     return Conv2dNormActivation(inputs, outputs, kernel, dilation=dilation, norm_layer=group_norm)
 
 
-class AtrousPooling(nn.Module):
-    """Views of different reach around every place: 1x1, 3x3 at the dilations `rates`, the whole image."""
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling: 1x1 and dilated 3x3 convolutions, and the mean over the image."""
 
-    def __init__(self, inputs: int, channels: int, rates: Sequence[int]) -> None:
+    def __init__(self, inputs: int, channels: int, dilations: Sequence[int]) -> None:
         super().__init__()
-        views = [_convolution(inputs, channels, 1)] + [_convolution(inputs, channels, 3, r) for r in rates]
+        views = [_convolution(inputs, channels, 1)]
+        views += [_convolution(inputs, channels, 3, dilation) for dilation in dilations]
         self.views = nn.ModuleList(views)
         # No norm here: over a single place, a group norm would leave little but signs.
         self.whole = nn.Conv2d(inputs, channels, 1)
@@ -39,7 +47,7 @@ class AtrousPooling(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Leads the pooled coarsest map up through the finer ones to logits at the size of the finest."""
+    """Upsamples the coarsest map step by step, merges the finer maps, and predicts logits at the finest."""
 
     def __init__(self, body_channels: Sequence[int], channels: int) -> None:
         super().__init__()
@@ -56,36 +64,19 @@ class Decoder(nn.Module):
         return self.logits(x)
 
 
-class SemanticSegmenter(Segmenter):
-    """Segments every frame by itself, with one logit per pixel; the prior is not used (method section 2)."""
+class LightDeepLab(Segmenter):
+    """Segments every frame by itself, with one logit per pixel; the prior is not used (method, section 2)."""
 
     second_order_everywhere: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        backbone: PyramidBackbone,
-        loss: str = "dice_bce",
-        channels: int = 64,
-        rates: Sequence[int] = (1, 2, 4),
-        min_size: int | None = None,
-        max_size: int | None = None,
-    ) -> None:
-        """Build pooling and decoder on the encoder of `backbone`; its pyramid is left out.
-
-        `loss`: dice_bce (their sum), dice, bce or class_balanced. `channels`: of pooling and decoder.
-        `rates`: dilations of the pooling on the coarsest map. `min_size` and `max_size`: pixels, to which
-        the shorter side is resized, and which the longer one may have at most, before anything is computed;
-        None: as it is, and without a limit. Raises UserError for an unknown loss.
-        """
+    def __init__(self, backbone: BackboneWithFPN, settings: config.LightDeepLab) -> None:
+        """Build ASPP and decoder on the encoder of `backbone`; its feature pyramid is left out."""
         super().__init__()
-        if loss not in SEMANTIC_LOSSES:
-            raise UserError(f"segmenter.loss={loss} is unknown; choose one of {', '.join(SEMANTIC_LOSSES)}.")
-        self.loss_functions = SEMANTIC_LOSSES[loss]
+        self.settings = settings
         self.backbone = backbone.body
-        self.pooling = AtrousPooling(backbone.body_channels[-1], channels, rates)
-        self.decoder = Decoder(backbone.body_channels, channels)
+        self.pooling = ASPP(backbone.body_channels[-1], settings.channels, settings.dilations)
+        self.decoder = Decoder(backbone.body_channels, settings.channels)
         self.image_mean, self.image_std = backbone.image_mean, backbone.image_std
-        self.min_size, self.max_size = min_size, max_size
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images float [B, 3, H, W] in 0..1 to logits [B, 1, h, w] at the stride of the finest map."""
@@ -103,7 +94,7 @@ class SemanticSegmenter(Segmenter):
         if not (masks == 1).flatten(1).any(1).all():
             raise ValueError("A mask shows no object (no pixel of value 1).")
         logits = _at_size(self(images), masks.shape[-2:])
-        return {f"loss_{loss.__name__}": loss(logits, masks[:, None]) for loss in self.loss_functions}
+        return {f"loss_{loss.__name__}": loss(logits, masks[:, None]) for loss in LOSSES[self.settings.loss]}
 
     def features(self, images: Tensor) -> Features:
         """Compute the logits, for nothing depends on earlier frames, of images float [B, 3, H, W] in 0..1."""
@@ -111,18 +102,15 @@ class SemanticSegmenter(Segmenter):
         return Features({"logits": self(images)}, (height, width))
 
     def segment(
-        self, features: Features, index: int, prior: Tensor | None = None, search: bool = False
-    ) -> Prediction:
-        """Turn the logits of frame `index` into probabilities; `prior` [4] and `search` make no difference.
+        self, features: Features, index: int, prior: Tensor | None = None, redetect: bool = False
+    ) -> Tensor:
+        """Turn the logits of frame `index` into probabilities [H, W]; see `Segmenter.segment`.
 
-        `score` is the mean probability inside the mask. Without a mask, `score` is the highest probability.
+        `prior` [4] and `redetect` make no difference.
         """
         logits = features.maps["logits"][index : index + 1].detach()
         probability = _at_size(logits, features.size)[0, 0].sigmoid()
-        mask = probability >= THRESHOLD
-        if not mask.any():
-            return Prediction(torch.zeros_like(probability), None, float(probability.max()))
-        return Prediction(probability, tight_boxes(mask[None])[0], float(probability[mask].mean()))
+        return torch.where((probability >= THRESHOLD).any(), probability, 0)
 
     def head_parameters(self) -> list[nn.Parameter]:
         """Return all parameters: second derivatives exist everywhere."""
@@ -131,7 +119,8 @@ class SemanticSegmenter(Segmenter):
     def _resized(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
         short, long = min(height, width), max(height, width)
-        scale = min(self.min_size / short if self.min_size else 1, (self.max_size or torch.inf) / long)
+        min_size, max_size = self.settings.min_size, self.settings.max_size
+        scale = min(min_size / short if min_size else 1, max_size / long if max_size else torch.inf)
         if scale == 1:
             return images
         size = (round(height * scale), round(width * scale))

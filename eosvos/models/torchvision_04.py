@@ -1,10 +1,11 @@
-"""Where the torchvision that the published results were made with differs from today's (method section 1).
+"""Compatibility with torchvision 0.4, with which the published results were made (method, section 1).
 
-And where boxes would lose their digits: under autocast torchvision takes them to 16 bits, of which bfloat16
-leaves steps of 4 pixels from 512 on.
+`variant=published` computes as torchvision 0.4 did, `variant=torchvision` as today's does. Both keep boxes in
+float32 under autocast, where today's torchvision takes them to 16 bits: from 512 on, bfloat16 has steps of 4
+pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +18,16 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from eosvos.config import models as config
+
 
 @dataclass(frozen=True)
-class Variant:
-    """The four differences that change numbers.
+class TorchvisionVersion:
+    """The four differences between versions of torchvision that change numbers.
 
-    `rpn_beta`, `box_beta`: where the smooth L1 losses of the proposals' and the detections' boxes turn from
-    square to linear (0: plain L1); `float_strides`: anchors lie padded size / grid size apart, not rounded
-    down; `draw_size`: the resize of a training image draws one number from the global generator.
+    `rpn_beta`, `box_beta`: beta of the smooth L1 losses of the RPN's boxes and of the detections' (0: L1);
+    `float_strides`: anchors lie padded size / grid size apart, not rounded down; `draw_size`: the resize of a
+    training image draws one number from the global generator.
     """
 
     rpn_beta: float
@@ -33,25 +36,20 @@ class Variant:
     draw_size: bool
 
 
-VARIANTS = {
-    "published": Variant(rpn_beta=0.0, box_beta=1.0, float_strides=True, draw_size=False),
-    "torchvision": Variant(rpn_beta=1 / 9, box_beta=1 / 9, float_strides=False, draw_size=True),
+VERSIONS: Mapping[str, TorchvisionVersion] = {
+    "published": TorchvisionVersion(rpn_beta=0.0, box_beta=1.0, float_strides=True, draw_size=False),
+    "torchvision": TorchvisionVersion(rpn_beta=1 / 9, box_beta=1 / 9, float_strides=False, draw_size=True),
 }
 
 
-class Transform(GeneralizedRCNNTransform):
+class VersionedTransform(GeneralizedRCNNTransform):
     """Normalises, resizes and pads images; `min_size` None leaves them at the size that they have."""
 
     def __init__(
-        self,
-        min_size: int | None,
-        max_size: int,
-        image_mean: Sequence[float],
-        image_std: Sequence[float],
-        draw_size: bool,
+        self, settings: config.MaskRCNN, image_mean: Sequence[float], image_std: Sequence[float]
     ) -> None:
-        super().__init__(min_size, max_size, list(image_mean), list(image_std))
-        self.draw_size = draw_size
+        super().__init__(settings.min_size, settings.max_size, list(image_mean), list(image_std))
+        self.draw_size = VERSIONS[settings.variant].draw_size
 
     def torch_choice(self, k: list[int]) -> int:
         """Choose among the sizes for training images: there is one, but today's torchvision draws for it."""
@@ -71,16 +69,13 @@ class Transform(GeneralizedRCNNTransform):
         return super().resize(image, target)
 
 
-class Anchors(AnchorGenerator):
+class VersionedAnchorGenerator(AnchorGenerator):
     """Anchors whose strides may be fractions, where a level's grid does not divide the padded image."""
 
-    def __init__(
-        self, sizes: Sequence[float | Sequence[float]], ratios: Sequence[float], float_strides: bool
-    ) -> None:
-        """Take one size, or several, per level, and the ratios (height / width) of all levels."""
-        levels = tuple(tuple(size) if isinstance(size, Sequence) else (size,) for size in sizes)
-        super().__init__(levels, (tuple(ratios),) * len(levels))
-        self.float_strides = float_strides
+    def __init__(self, settings: config.MaskRCNN) -> None:
+        levels = tuple(tuple(size) if isinstance(size, list) else (size,) for size in settings.anchor_sizes)
+        super().__init__(levels, (tuple(settings.anchor_ratios),) * len(levels))
+        self.float_strides = VERSIONS[settings.variant].float_strides
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
         """Return the anchors [A, 4] of each image, in pixels of the padded batch."""
@@ -97,7 +92,7 @@ class Anchors(AnchorGenerator):
         super().set_cell_anchors(torch.promote_types(dtype, torch.float32), device)
 
 
-class PreciseBoxCoder(BoxCoder):
+class FullPrecisionBoxCoder(BoxCoder):
     """Moves boxes in their own type, whatever the type of the predicted moves."""
 
     def decode_single(self, rel_codes: Tensor, boxes: Tensor) -> Tensor:
@@ -105,7 +100,7 @@ class PreciseBoxCoder(BoxCoder):
         return super().decode_single(rel_codes.to(boxes.dtype), boxes)
 
 
-class ProposalNetwork(RegionProposalNetwork):
+class VersionedRPN(RegionProposalNetwork):
     """A region proposal network with a choice of box loss: smooth L1 from `box_beta` on (0: L1)."""
 
     box_coder: BoxCoder
@@ -113,7 +108,7 @@ class ProposalNetwork(RegionProposalNetwork):
     def __init__(self, *args: Any, box_beta: float, **kwargs: Any) -> None:
         """Take torchvision's arguments, and the beta of the box loss."""
         super().__init__(*args, **kwargs)
-        self.box_coder = PreciseBoxCoder(self.box_coder.weights)
+        self.box_coder = FullPrecisionBoxCoder(self.box_coder.weights)
         self.box_beta = box_beta
 
     def compute_loss(
