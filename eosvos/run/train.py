@@ -42,7 +42,7 @@ NOISE = (
     r"You're resuming from a checkpoint that ended before the epoch",  # tasks depend on the iteration alone
     r"You passed in a `val_dataloader` but have no",  # parent training shares the data module
     r"It is recommended to use `self.log",  # validation adds its scores up itself
-    r"Detected call of `lr_scheduler\.step",  # rates fall by meta iterations, also those without a finite task
+    r"Detected call of `lr_scheduler\.step",  # the schedule goes on where no task was finite
     r".*LeafSpec",
 )
 
