@@ -182,3 +182,14 @@ def test_frames_of_another_video_are_averaged_to_fit():
         others = image[image > 0]
         assert ((others - 0.5).abs() < 0.2).all()
         assert set(mask.unique().tolist()) <= {0, 1, 255}
+
+
+@pytest.mark.parametrize("min_size", [40, 100])
+@pytest.mark.parametrize("segmenter", SEGMENTERS)
+def test_a_plain_image_stays_plain_at_another_size(segmenter, min_size):
+    network = SEGMENTERS[segmenter](tiny_backbone(8, 8, 3), min_size=min_size, max_size=200)
+    images = torch.tensor([0.1, 0.5, 0.9])[None, :, None, None].expand(1, 3, 64, 96)
+    with seen_by(body(network)) as seen:
+        network.features(images)
+    pixels = seen[0][..., :min_size, : min_size * 3 // 2]
+    torch.testing.assert_close(pixels, normalised(images[..., :1, :1], IMAGENET).expand_as(pixels))
