@@ -136,7 +136,7 @@ def checkerboard(height: int, width: int) -> Tensor:
 @pytest.mark.parametrize("short_side", [32, 16, 20, 30])
 def test_frames_are_reduced_to_averages_and_masks_to_pixels_of_theirs(tmp_path, short_side):
     board = (checkerboard(64, 96)[0].numpy().transpose(1, 2, 0) * 255).astype(np.uint8)
-    ids = np.random.default_rng(0).choice(np.array([0, 3, 200, 255], np.uint8), (64, 96))
+    ids = np.random.default_rng(0).choice(np.array([0, 3, 20, 255], np.uint8), (64, 96))
     Image.fromarray(board).save(tmp_path / "frame.png")
     Image.fromarray(ids).save(tmp_path / "mask.png")
     reduced = FileSequence(
@@ -149,7 +149,7 @@ def test_frames_are_reduced_to_averages_and_masks_to_pixels_of_theirs(tmp_path, 
     spread = 127.5 / (64 / short_side)
     assert (image.float() - 127.5).abs().max() <= spread + 1
     assert float(image.float().mean()) == pytest.approx(127.5, abs=1)
-    assert set(mask.unique().tolist()) == {0, 3, 200, 255}
+    assert set(mask.unique().tolist()) == {0, 3, 20, 255}
 
 
 @pytest.mark.parametrize("min_size", [32, 20, 16])
@@ -186,3 +186,14 @@ def test_frames_of_another_video_are_averaged_to_fit():
         others = image[image > 0]
         assert ((others - 0.5).abs() < 0.2).all()
         assert set(mask.unique().tolist()) <= {0, 1, 255}
+
+
+@pytest.mark.parametrize("min_size", [40, 100])
+@pytest.mark.parametrize("segmenter", SEGMENTERS)
+def test_a_plain_image_stays_plain_at_another_size(segmenter, min_size):
+    network = SEGMENTERS[segmenter](tiny_backbone(8, 8, 3), min_size=min_size, max_size=200)
+    images = torch.tensor([0.1, 0.5, 0.9])[None, :, None, None].expand(1, 3, 64, 96)
+    with seen_by(body(network)) as seen:
+        network.features(images)
+    pixels = seen[0][..., :min_size, : min_size * 3 // 2]
+    torch.testing.assert_close(pixels, normalised(images[..., :1, :1], IMAGENET).expand_as(pixels))

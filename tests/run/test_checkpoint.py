@@ -190,7 +190,7 @@ def test_every_entry_of_another_kind_or_missing_is_refused_or_does_no_harm(conte
         (["eosvos"], "text", "eosvos is not of the kind"),
         (["eosvos", "model"], "text", "eosvos.model is not of the kind"),
         (["eosvos", "model", "rates", "init"], "text", "eosvos.model.rates.init is unknown, or not"),
-        (["eosvos", "model", "rates", "init"], float("nan"), "eosvos.model.rates.init=nan is too small"),
+        (["eosvos", "model", "rates", "init"], float("nan"), "eosvos.model.rates.init=nan is no finite"),
         (["eosvos", "model", "rates", "new"], 1, "eosvos.model.rates.new is unknown, or not"),
         (["eosvos", "model", "order"], "second", "eosvos.model.order=second is none of"),
         (["eosvos", "model", "segmenter", "loss"], "mine", "eosvos.model.segmenter.loss=mine is none of"),
@@ -282,8 +282,8 @@ def test_a_resumed_run_says_so_before_it_begins(saved, content, tmp_path):
         torch.save(changed(content["meta"], entry, value), broken)
         resumed = ("iterations=3", "parent.batch=1", f"checkpoint={broken}", "resume=true")
         with pytest.raises(UserError, match=f"broken.ckpt {BROKEN}{entry[0]}"):
-            train(composed(tmp_path / "rest", *resumed))
-        assert not (tmp_path / "rest" / "checkpoints" / "last.ckpt").exists()
+            train(composed(tmp_path / entry[0], *resumed))
+        assert not (tmp_path / entry[0] / "checkpoints" / "last.ckpt").exists()
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "nan", "another"])

@@ -282,34 +282,32 @@ def test_a_report_that_failed_is_made_up_for(compose, small, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("number", "group", "ready", "hint"),
+    ("number", "end", "ready", "length"),
     [
-        (signal.SIGINT, True, "train.log", ""),
-        (signal.SIGTERM, False, "csv", "resume=true"),
-        (signal.SIGINT, True, "results/manifest.json", "resume=true"),
+        (signal.SIGTERM, os.kill, "checkpoints/last.ckpt", "iterations=100000"),
+        (signal.SIGINT, os.killpg, "results/manifest.json", "iterations=1"),
     ],
-    ids=["importing", "training", "reporting"],
+    ids=["training", "reporting"],
 )
-def test_signals_end_two_processes_with_their_status(small, tmp_path, number, group, ready, hint):
+def test_signals_end_two_processes_with_their_status(small, tmp_path, number, end, ready, length):
     report = ("dataset.test.count=40", "finetune.steps=20")
-    length = "iterations=1" if "results" in ready else "iterations=100000"
-    process = started(
-        tmp_path / "run", *small, SEMANTIC, *report, length, "trainer.devices=2", "val_every=100000"
-    )
+    often = ("val_every=100000", "trainer.save_minutes=1e-6", "trainer.devices=2")
+    process = started(tmp_path / "run", *small, SEMANTIC, *report, *often, length)
     wait_for(tmp_path / "run" / ready, process)
-    (os.killpg if group else os.kill)(process.pid, number)
+    end(process.pid, number)
     _, err = process.communicate(timeout=200)
     assert process.returncode == 128 + number
-    (said,) = err.splitlines()
-    assert said.startswith(f"error: stopped by {number.name}")
-    assert hint in said
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert err.splitlines() == [
+        f"error: stopped by {number.name}; go on with the same command and checkpoint={last} resume=true"
+    ]
+    assert read_checkpoint(last)["eosvos"]["stage"] == "meta"
 
 
-def test_a_signal_ends_an_evaluation_with_its_status(small, tmp_path):
-    many = ("dataset.test.count=100", "finetune.steps=20", "trainer.devices=1")
-    process = started(tmp_path / "run", *small, SEMANTIC, *many, script="evaluate.py")
-    wait_for(tmp_path / "run" / "results" / "manifest.json", process)
-    process.send_signal(signal.SIGTERM)
+def test_a_signal_while_importing_is_quiet(small, tmp_path):
+    process = started(tmp_path / "run", *small, "trainer.devices=1", script="evaluate.py")
+    wait_for(tmp_path / "run" / "evaluate.log", process)
+    process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=200)
-    assert process.returncode == 143
-    assert err.splitlines() == ["error: stopped by SIGTERM"]
+    assert process.returncode == 130
+    assert err.splitlines() == ["error: stopped by SIGINT"]
