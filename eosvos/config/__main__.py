@@ -27,9 +27,9 @@ PAGES: tuple[tuple[str, str, type[Settings]], ...] = (
 INTRODUCTION = """# Configuration
 
 Every setting, its type or choices, its default and its meaning, made by `python -m eosvos.config` from the
-declarations in `eosvos/config`. Options of a group (files in `conf/GROUP/`) override some defaults; `--cfg job`
-prints what a command uses. A key of a data set is that of all its videos; `dataset.train.KEY`, `dataset.val.KEY`
-and `dataset.test.KEY` set it for some.
+declarations in `eosvos/config`. Options of a group (files in `conf/GROUP/`) override some defaults;
+`--cfg job` prints what a command uses. A key of a data set is that of all its videos; `dataset.train.KEY`,
+`dataset.val.KEY` and `dataset.test.KEY` set it for some.
 """
 
 

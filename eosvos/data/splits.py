@@ -49,7 +49,7 @@ def list_videos(config: Config, training: bool = True) -> Videos:
             )
         # Procedural videos are all alike.
         entries = videos.train if isinstance(videos.train, list) else [videos.train[0]]
-        check_query_frames([*map(_video, entries)], config.dataset.query_frames, config.dataset.frame_window)
+        check_query_frames([*map(_video, entries)], config.dataset)
     return videos
 
 

@@ -110,7 +110,7 @@ def _changed(model: Model, changes: Mapping[str, Any], path: Path) -> Model:
 
 
 def load_learner(learner: MetaLearner, state: Any, beginning: str, prefix: str = "") -> None:
-    """Load a learner's weights and inner learning rates from a state dict ([...] by name), all of them, finite.
+    """Load a learner's weights and inner learning rates from a state dict ([...] by name), all finite.
 
     prefix: what its names begin with. Raises UserError, `beginning` with the reason, for anything else.
     """

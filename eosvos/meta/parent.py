@@ -57,9 +57,7 @@ class ParentModule(pl.LightningModule):
             self._end("the gradient")
 
     def _end(self, what: str) -> None:
-        abort_all_ranks(
-            f"parent step {self.iteration}: {what} is not finite; lower parent.optimizer.lr"
-        )
+        abort_all_ranks(f"parent step {self.iteration}: {what} is not finite; lower parent.optimizer.lr")
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         """Take the step, and count it."""
