@@ -2,17 +2,14 @@
 
 import copy
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 
+from eosvos.compat.hydra import sweep_jobs
 from eosvos.config.checks import check
 from eosvos.config.messages import user_errors
 from eosvos.config.quoting import override
@@ -44,7 +41,7 @@ class Checks(Callback):
             config.hydra.overrides.hydra.append(override("hydra.sweep.dir", folder))
             check_place(Path(folder), "hydra.sweep.dir")
             takers: dict[Path, str] = {}
-            for job in _jobs(config):
+            for job in sweep_jobs(config):
                 name = f"job {job.hydra.job.num} ({' '.join(job.hydra.overrides.task)})"
                 try:
                     places = self._check(job, os.path.join(folder, job.hydra.sweep.subdir))
@@ -71,26 +68,6 @@ class Checks(Callback):
             return {Path(place).resolve() for place in (checked.output, checked.results) if place is not None}
         finally:
             HydraConfig.instance().cfg = None
-
-
-def _jobs(config: DictConfig) -> Iterator[DictConfig]:
-    """The configuration of each job of a sweep, as Hydra's own sweeper and launcher compose them.
-
-    None for another sweeper, which chooses settings as it goes.
-    """
-    if config.hydra.sweeper._target_ != f"{BasicSweeper.__module__}.{BasicSweeper.__name__}":
-        return
-    loader = GlobalHydra.instance().config_loader()
-    swept = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    parsed = OverridesParser.create(config_loader=loader).parse_overrides(
-        [*swept, *config.hydra.overrides.task]
-    )
-    (jobs,) = BasicSweeper.split_arguments(parsed, None)
-    for number, overrides in enumerate(jobs):
-        job = loader.load_sweep_config(config, overrides)
-        with open_dict(job):
-            job.hydra.job.id = job.hydra.job.num = number
-        yield job
 
 
 def prepare(cfg: DictConfig, training: bool = True) -> tuple[Config, Videos]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from eosvos.run.scoring import Validation
 from torch import Tensor, nn
 
 from eosvos.config.data import Augmentation, Synthetic, Tasks
@@ -22,7 +23,6 @@ from eosvos.meta.learner import MetaLearner
 from eosvos.meta.module import MetaModule
 from eosvos.meta.parent import ParentModule
 from eosvos.models.segmenter import Batch, Features, Segmenter
-from eosvos.run.scoring import Validation
 from eosvos.seeding import derive_seed, isolated_rng
 
 SIZE = (24, 32)

@@ -11,9 +11,10 @@ from learn2learn.algorithms import GBML
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
+from eosvos.compat.learn2learn import PartlySecondOrderUpdate, transform_of
 from eosvos.config.meta import InnerLR
 from eosvos.errors import UserError
-from eosvos.meta.inner_lr import HeadsSecondOrderUpdate, LearningRate, lr_transform
+from eosvos.meta.inner_lr import LearningRate, lr_transform
 from eosvos.models.segmenter import Batch, Segmenter
 
 
@@ -75,7 +76,7 @@ class MetaLearner(nn.Module):
             heads = {id(p) for p in segmenter.head_parameters()}
             parameters = list(segmenter.parameters())
             positions = {i for i, p in enumerate(parameters) if id(p) in heads}
-            options["compute_update"] = HeadsSecondOrderUpdate(parameters, transform, positions)
+            options["compute_update"] = PartlySecondOrderUpdate(parameters, transform, positions)
         self.gbml = GBML(segmenter, transform=transform, **options)
 
     @property
@@ -97,12 +98,10 @@ class MetaLearner(nn.Module):
 
     def named_inner_lrs(self) -> Iterator[tuple[str, LearningRate]]:
         """The LearningRate of each learned weight, by the weight's name."""
-        update = self.gbml.compute_update
-        for (name, _), index in zip(
-            self.segmenter.named_parameters(), update.transforms_indices, strict=True
-        ):
-            if index is not None:
-                yield name, cast(LearningRate, update.transforms_modules[index])
+        for position, (name, _) in enumerate(self.segmenter.named_parameters()):
+            transform = transform_of(self.gbml.compute_update, position)
+            if transform is not None:
+                yield name, cast(LearningRate, transform)
 
     def inner_loop(
         self, batches: Iterable[Batch], differentiable: bool, start: Segmenter | None = None

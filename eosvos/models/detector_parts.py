@@ -10,13 +10,13 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import initLevelMapper
 
+from eosvos.compat.torchvision_04 import VERSIONS, VersionedAnchorGenerator, VersionedRPN
 from eosvos.config import models as config
 from eosvos.errors import UserError
 from eosvos.models.fpn import BackboneWithFPN
 from eosvos.models.losses import bce, lovasz_hinge
 from eosvos.models.norms import group_norm
 from eosvos.models.roi_heads import ObjectRoIHeads
-from eosvos.models.torchvision_04 import VERSIONS, VersionedAnchorGenerator, VersionedRPN
 
 NUM_CLASSES = 2  # background and object
 MAX_DETECTIONS = 100

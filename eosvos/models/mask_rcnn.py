@@ -9,6 +9,7 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.transform import resize_boxes
 from torchvision.ops import box_iou
 
+from eosvos.compat.torchvision_04 import VersionedRPN, VersionedTransform
 from eosvos.config import models as config
 from eosvos.models.coco import load_detector
 from eosvos.models.detector_parts import region_proposal_network, roi_heads
@@ -17,7 +18,6 @@ from eosvos.models.losses import IGNORE
 from eosvos.models.proposals import add_prior_proposals, tight_boxes
 from eosvos.models.roi_heads import ObjectRoIHeads
 from eosvos.models.segmenter import Features, Segmenter
-from eosvos.models.torchvision_04 import VersionedRPN, VersionedTransform
 
 IOU_WEIGHT = 0.5  # of the IoU with the prior beside the score, with select=score_iou
 

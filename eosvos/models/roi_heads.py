@@ -9,9 +9,9 @@ from torch import Tensor
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.roi_heads import RoIHeads, project_masks_on_boxes
 
+from eosvos.compat.torchvision_04 import FullPrecisionBoxCoder
 from eosvos.models.losses import IGNORE
 from eosvos.models.proposals import jittered_boxes
-from eosvos.models.torchvision_04 import FullPrecisionBoxCoder
 
 Targets = list[dict[str, Tensor]]
 Sizes = list[tuple[int, int]]

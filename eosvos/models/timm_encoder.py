@@ -36,8 +36,8 @@ class TimmEncoder(nn.Module):
         used = [i for i, stride in enumerate(strides) if out_indices is not None or stride >= FINEST_STRIDE]
         self.used = tuple(used)
         self.strides, self.channels = [strides[i] for i in used], [channels[i] for i in used]
-        config = timm.get_pretrained_cfg(name)
-        self.image_mean, self.image_std = config.mean, config.std
+        pretrained = timm.get_pretrained_cfg(name)
+        self.image_mean, self.image_std = pretrained.mean, pretrained.std
         self._check_maps(name)
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:

@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
+from eosvos.compat.lightning import count_iterations
 from eosvos.config.training import Config
 from eosvos.errors import UserError
 from eosvos.evaluation.manifest import LOCATIONS
@@ -72,22 +73,11 @@ class StoreRun(Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add the configuration, and count in the stage's own iterations, in its only epoch.
-
-        Lightning's counters would repeat or skip a validation after an interruption, and would take a
-        finished stage for finished for ever, whatever number of iterations it is resumed with.
-        """
-        done = pl_module.iteration
+        """Add the configuration, and count in the stage's own iterations."""
         checkpoint[KEY] = self.content
         checkpoint[SETTINGS] = self.settings
-        checkpoint["iteration"] = done
-        loop = checkpoint["loops"]["fit_loop"]
-        for of_run_or_epoch in ("total", "current"):
-            counts = loop["epoch_loop.batch_progress"][of_run_or_epoch]
-            counts.update(dict.fromkeys(counts, done))
-            loop["epoch_progress"][of_run_or_epoch].update(ready=1, started=1, processed=0, completed=0)
-        loop["epoch_loop.batch_progress"]["is_last_batch"] = False
-        loop["epoch_loop.state_dict"]["_batches_that_stepped"] = done
+        checkpoint["iteration"] = pl_module.iteration
+        count_iterations(checkpoint, checkpoint["iteration"])
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

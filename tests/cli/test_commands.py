@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from PIL import Image
-
 from eosvos.run.checkpoint import read_checkpoint
 from eosvos.run.schema import register
 from eosvos.run.train import train
+from hydra import compose, initialize_config_dir
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 # The semantic segmenter draws no samples, which the last bits of a sum could change.

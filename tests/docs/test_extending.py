@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from PIL import Image
-
 from eosvos.run.checks import prepare
 from eosvos.run.instantiate import build
 from eosvos.run.schema import register
+from hydra import compose, initialize_config_dir
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -4,10 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+from eosvos.run.schema import register
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-
-from eosvos.run.schema import register
 
 ROOT = Path(__file__).resolve().parents[2]
 METHOD = (ROOT / "docs/method.md").read_text()

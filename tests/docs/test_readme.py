@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
-from PIL import Image
-
 from eosvos.run.evaluate import evaluate
 from eosvos.run.schema import register
 from eosvos.run.train import train
+from hydra import compose, initialize_config_dir
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()

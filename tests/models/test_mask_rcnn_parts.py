@@ -11,6 +11,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from eosvos.compat.torchvision_04 import VersionedAnchorGenerator, VersionedTransform
 from eosvos.config import models as config
 from eosvos.errors import UserError
 from eosvos.models.backbones import TinyEncoder
@@ -18,7 +19,6 @@ from eosvos.models.detector_parts import roi_heads
 from eosvos.models.fpn import BackboneWithFPN
 from eosvos.models.proposals import add_prior_proposals, jittered_boxes, tight_boxes
 from eosvos.models.roi_heads import ObjectRoIHeads, _mask_labels
-from eosvos.models.torchvision_04 import VersionedAnchorGenerator, VersionedTransform
 from eosvos.seeding import isolated_rng
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

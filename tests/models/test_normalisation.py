@@ -7,12 +7,12 @@ import networks
 import numpy as np
 import pytest
 import torch
+from eosvos.data.mix import mix_objects
 from PIL import Image
 from torch import Tensor, nn
 
 from eosvos.data.files import FileSequence
 from eosvos.data.folder import folder_sequences
-from eosvos.data.mix import mix_objects
 from eosvos.data.tasks import TaskSampler
 from eosvos.inference.finetune import FinetuneConfig
 from eosvos.inference.predictor import Predictor

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eosvos.run.help import CONF
+from eosvos.run.schema import register
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from omegaconf import DictConfig
-
-from eosvos.run.help import CONF
-from eosvos.run.schema import register
 
 # The smallest run that has every stage: seconds.
 SMALL = (
@@ -54,12 +53,11 @@ def run_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     """The `Run` of a base, made once, or of a change of it; DATA stands for a folder of small data sets."""
     import timm
     import torch
+    from eosvos.run.train import train
     from settings_table import BASES, CONTAINERS, SAVED, TINY
     from small_videos import davis, youtube_vos
     from torchvision.models import get_model
     from whole_runs import Run, changed, composed
-
-    from eosvos.run.train import train
 
     register()
     data = tmp_path_factory.mktemp("settings")

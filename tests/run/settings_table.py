@@ -6,6 +6,8 @@ from dataclasses import Field, dataclass, fields, is_dataclass
 from typing import Any
 
 import torch
+from eosvos.run.components import COMPONENTS
+from eosvos.run.schema import Config
 from sightings import (
     PARTS,
     attributes,
@@ -31,9 +33,6 @@ from sightings import (
     weights,
 )
 from whole_runs import Run, first_tasks
-
-from eosvos.run.components import COMPONENTS
-from eosvos.run.schema import Config
 
 GROUPS = {
     "synthetic": "dataset",

@@ -9,6 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from eosvos.run.checkpoint import check_resumable, load_checkpoint, read_checkpoint
+from eosvos.run.help import CONF
+from eosvos.run.networks import outer_config
+from eosvos.run.schema import register
+from eosvos.run.stages import make_trainer
+from eosvos.run.train import train
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from PIL import Image
@@ -17,12 +23,6 @@ from eosvos.errors import UserError
 from eosvos.meta.learner import MetaLearner
 from eosvos.meta.module import MetaModule
 from eosvos.meta.parent import ParentModule
-from eosvos.run.checkpoint import check_resumable, load_checkpoint, read_checkpoint
-from eosvos.run.help import CONF
-from eosvos.run.networks import outer_config
-from eosvos.run.schema import register
-from eosvos.run.stages import make_trainer
-from eosvos.run.train import train
 
 SMALL = (
     "segmenter=semantic",

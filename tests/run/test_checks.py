@@ -4,14 +4,14 @@ import signal
 from pathlib import Path
 
 import pytest
+from eosvos.run.checks import check, prepare, split_tuning
+from eosvos.run.explain import explain
+from eosvos.run.messages import JobFailedError, job_errors, user_errors
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from PIL import Image
 
 from eosvos.errors import UserError, suggest
-from eosvos.run.checks import check, prepare, split_tuning
-from eosvos.run.explain import explain
-from eosvos.run.messages import JobFailedError, job_errors, user_errors
 
 
 def sentence(compose, *overrides, entry="train"):

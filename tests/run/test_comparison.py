@@ -4,11 +4,11 @@ import math
 from dataclasses import replace
 
 import pytest
-
 from eosvos.evaluation.report import ReportRow
-from eosvos.inference.finetune import FinetuneConfig
 from eosvos.run import report
 from eosvos.run.report import Comparison, best_inside, compare
+
+from eosvos.inference.finetune import FinetuneConfig
 
 
 def peak(at):

@@ -7,12 +7,12 @@ import signal
 
 import numpy as np
 import pytest
+from eosvos.run.checks import prepare
+from eosvos.run.evaluate import evaluate
 from PIL import Image
 
 from eosvos import writing
 from eosvos.errors import UserError
-from eosvos.run.checks import prepare
-from eosvos.run.evaluate import evaluate
 
 NETS = ("segmenter=semantic", "backbone=tiny", "backbone.width=8", "backbone.fpn_channels=16", "trainer=cpu")
 QUICK = ("finetune=quick", "finetune.steps=1", "logger=csv")

@@ -5,11 +5,11 @@ import os
 import sys
 
 import pytest
+from eosvos.run.checks import prepare
+from eosvos.run.record import record_run
 from PIL import Image
 
 from eosvos.errors import UserError
-from eosvos.run.checks import prepare
-from eosvos.run.record import record_run
 
 
 def refusal(cfg, training=True):

@@ -1,9 +1,9 @@
 """Loggers are there before work, or say why not."""
 
 import pytest
+from eosvos.run.loggers import start_loggers
 
 from eosvos.errors import UserError
-from eosvos.run.loggers import start_loggers
 
 
 def test_wandb_without_a_key_is_one_sentence(compose, tmp_path, monkeypatch):

@@ -1,10 +1,10 @@
 """What results are known by: one row for each part, and what is no part."""
 
 import pytest
-
-from eosvos.errors import UserError
 from eosvos.run import manifest as module
 from eosvos.run.manifest import manifest, results_folder
+
+from eosvos.errors import UserError
 
 DAVIS = ("dataset=davis2017", "dataset.root=a", "segmenter=semantic", "backbone=tiny")
 OWN = ("dataset=folder", "dataset.images=a", "dataset.masks=a.png", "segmenter=semantic", "backbone=tiny")

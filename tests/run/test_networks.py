@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from PIL import Image
-
-from eosvos.errors import UserError
 from eosvos.run.checks import prepare
 from eosvos.run.help import options
 from eosvos.run.instantiate import build
 from eosvos.run.networks import build_learner, build_segmenter, device_for, model_config, without_weights
 from eosvos.run.stages import data_module, make_trainer
+from PIL import Image
+
+from eosvos.errors import UserError
 
 # Each segmenter and each backbone at least once; the default of the paper is among them.
 NETWORKS = [

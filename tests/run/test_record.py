@@ -5,10 +5,9 @@ import subprocess
 import sys
 
 import torch
-from omegaconf import OmegaConf
-
 from eosvos.run import record
 from eosvos.run.record import git_state, record_run, versions
+from omegaconf import OmegaConf
 
 
 def test_versions():

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from eosvos.run.checkpoint import StoreRun
+from eosvos.run.networks import build_learner, model_config
+from eosvos.run.train import with_checkpoint
 from settings_table import ROWS, overrides_of
 from torch import nn
 from whole_runs import changed
 
 from eosvos.errors import UserError
-from eosvos.run.checkpoint import StoreRun
-from eosvos.run.networks import build_learner, model_config
-from eosvos.run.train import with_checkpoint
 
 MAY_CHANGE = {
     # How long, on what hardware, where to, and what is shown.

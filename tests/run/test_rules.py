@@ -3,10 +3,10 @@
 import copy
 
 import pytest
+from eosvos.run.rules import check_values, declared, expand_home
 from omegaconf import DictConfig, FloatNode, ListConfig, OmegaConf, StringNode
 
 from eosvos.errors import UserError
-from eosvos.run.rules import check_values, declared, expand_home
 
 CONFIGURATIONS = (
     (),

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from eosvos.errors import UserError
-from eosvos.meta.module import MetaModule
-from eosvos.meta.parent import ParentModule
 from eosvos.run.checkpoint import read_checkpoint
 from eosvos.run.instantiate import build
 from eosvos.run.logs import CsvLog
 from eosvos.run.scoring import Validation
 from eosvos.run.train import train
+
+from eosvos.errors import UserError
+from eosvos.meta.module import MetaModule
+from eosvos.meta.parent import ParentModule
 from eosvos.writing import disk_errors
 
 ROOT = Path(__file__).resolve().parents[2]

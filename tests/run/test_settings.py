@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from eosvos.run.help import options
+from eosvos.run.train import starting_point
 from settings_table import BASES, ROWS, TINY, all_settings, overrides_of
 from torch import nn
 
 from eosvos.errors import UserError
-from eosvos.run.help import options
-from eosvos.run.train import starting_point
 
 
 def test_every_declared_setting_has_a_row_and_every_row_a_setting():

@@ -10,6 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from eosvos.run.checkpoint import load_checkpoint, read_checkpoint
+from eosvos.run.checks import prepare
+from eosvos.run.evaluate import evaluate
+from eosvos.run.help import CONF
+from eosvos.run.schema import register
+from eosvos.run.scoring import Validation
+from eosvos.run.train import train, with_checkpoint
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
@@ -18,13 +25,6 @@ from eosvos.errors import Interrupted, UserError
 from eosvos.inference.predictor import Predictor
 from eosvos.meta.module import MetaModule
 from eosvos.meta.parent import ParentModule
-from eosvos.run.checkpoint import load_checkpoint, read_checkpoint
-from eosvos.run.checks import prepare
-from eosvos.run.evaluate import evaluate
-from eosvos.run.help import CONF
-from eosvos.run.schema import register
-from eosvos.run.scoring import Validation
-from eosvos.run.train import train, with_checkpoint
 
 METRICS = {
     "meta/query_loss",

@@ -13,18 +13,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
-
-from eosvos.data.datamodule import VOSDataModule
-from eosvos.data.tasks import Task
-from eosvos.errors import UserError
 from eosvos.evaluation.report import ReportRow
-from eosvos.inference.predictor import Predictor
-from eosvos.meta.learner import MetaLearner
-from eosvos.meta.module import MetaModule
-from eosvos.models.segmenter import Segmenter
 from eosvos.run.checks import Videos, prepare
 from eosvos.run.evaluate import evaluate
 from eosvos.run.help import CONF
@@ -33,6 +22,17 @@ from eosvos.run.networks import build_learner, model_config
 from eosvos.run.report import Comparison
 from eosvos.run.stages import data_module
 from eosvos.run.train import train
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from eosvos.data.datamodule import VOSDataModule
+from eosvos.data.tasks import Task
+from eosvos.errors import UserError
+from eosvos.inference.predictor import Predictor
+from eosvos.meta.learner import MetaLearner
+from eosvos.meta.module import MetaModule
+from eosvos.models.segmenter import Segmenter
 
 
 class Asked(pl.Trainer):

@@ -1,4 +1,4 @@
-"""The logs of a training run."""
+"""Lightning's CSV log and checkpoints, where eosvos needs them other than they are."""
 
 import csv
 import io
@@ -9,6 +9,21 @@ from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
 from eosvos.writing import write_whole
+
+
+def count_iterations(checkpoint: dict[str, Any], done: int) -> None:
+    """Write into a checkpoint's loops that `done` iterations of the only epoch are done.
+
+    Lightning's own counters would repeat or skip a validation after an interruption, and take a finished
+    stage for finished for ever, whatever number of iterations it is resumed with.
+    """
+    loop = checkpoint["loops"]["fit_loop"]
+    for of_run_or_epoch in ("total", "current"):
+        counts = loop["epoch_loop.batch_progress"][of_run_or_epoch]
+        counts.update(dict.fromkeys(counts, done))
+        loop["epoch_progress"][of_run_or_epoch].update(ready=1, started=1, processed=0, completed=0)
+    loop["epoch_loop.batch_progress"]["is_last_batch"] = False
+    loop["epoch_loop.state_dict"]["_batches_that_stepped"] = done
 
 
 class CsvLog(CSVLogger):
