@@ -7,7 +7,7 @@ SHOWN = 20
 """Names that a sentence lists at most."""
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """Bad input: the message is one sentence that names the file, key or value, and the mend.
 
     The command line prints it without a traceback and exits with status 2.

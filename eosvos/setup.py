@@ -23,6 +23,7 @@ NOISE = (
     r"It is recommended to use `self.log",  # validation adds its scores up itself
     r"Detected call of `lr_scheduler\.step",  # iterations without a finite task count, too
     r".*LeafSpec",
+    r"fine-tuning diverged",  # rows of tables say it
 )
 
 

@@ -11,7 +11,7 @@ from eosvos.data.splits import Videos, list_videos
 from eosvos.evaluation.manifest import results_folder
 from eosvos.evaluation.record import record_run
 from eosvos.evaluation.records import SequenceRecord
-from eosvos.evaluation.scoring import fill_folder
+from eosvos.evaluation.scoring import fill_folder, make_row
 from eosvos.evaluation.start import with_checkpoint
 from eosvos.evaluation.tables import Row, rows_table, sequence_table, write_report
 from eosvos.inference.predictor import Predictor
@@ -49,7 +49,7 @@ def evaluate(config: Config, videos: Videos | None = None) -> Row:
 
     records = fill_folder(folder, predictor, videos.test, tell=tell)
     online = ", online adaptation" if config.finetune.online.every else ""
-    row = Row(f"{config.finetune.steps} steps{online}", tuple(records))
+    row = make_row(f"{config.finetune.steps} steps{online}", records)
     if is_rank_zero():
         write_report(config.output, [row])
     say(sequence_table([row]), rows_table([row]), f"Masks and tables: {folder.root}")

@@ -24,6 +24,7 @@ class SequenceRecord:
     scores: tuple[ObjectScore, ...] | None
     seconds_per_adaptation: float
     seconds_per_frame: float
+    diverged_adaptations: int = 0
     finished_before: bool = False
 
     @property

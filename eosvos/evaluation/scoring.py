@@ -1,18 +1,23 @@
 """Segmenting and scoring videos: the same in validation, in the final evaluation and in evaluate.py."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from eosvos.config.inference import Finetune
 from eosvos.data.sequence import VideoSequence
+from eosvos.errors import listing
 from eosvos.evaluation.metrics import SequenceScorer
 from eosvos.evaluation.overlay import OverlayStrip
 from eosvos.evaluation.records import SequenceRecord
 from eosvos.evaluation.results import ResultsFolder
 from eosvos.evaluation.tables import Row
 from eosvos.inference.predictor import Predictor
+from eosvos.inference.propagate import DIVERGED
 from eosvos.meta.learner import MetaLearner
 from eosvos.processes import is_rank_zero, map_across_ranks
+
+_log = logging.getLogger(__name__)
 
 
 def score_sequence(
@@ -41,6 +46,7 @@ def score_sequence(
         scores=None if scores is None else tuple(scores),
         seconds_per_adaptation=predictor.timing.seconds_per_adaptation,
         seconds_per_frame=predictor.timing.seconds_per_frame,
+        diverged_adaptations=predictor.timing.diverged,
     )
     if strip is not None:
         overlay.save(strip)
@@ -54,7 +60,16 @@ def score_row(
 ) -> Row:
     """A row of a table: every sequence segmented by the learner, in one of the processes."""
     predictor = Predictor(learner, finetune, seed=seed)
-    return Row(name, tuple(map_across_ranks(sequences, lambda video: score_sequence(predictor, video))))
+    return make_row(name, map_across_ranks(sequences, lambda video: score_sequence(predictor, video)))
+
+
+def make_row(name: str, records: Sequence[SequenceRecord]) -> Row:
+    """A row of a table; says once in how many of its videos fine-tuning has diverged, if in any."""
+    diverged = [record.sequence for record in records if record.diverged_adaptations]
+    if diverged and is_rank_zero():
+        count = f"{len(diverged)} of {len(records)} videos"
+        _log.warning("%s: in %s %s (%s)", name, count, DIVERGED, listing(diverged))
+    return Row(name, tuple(records))
 
 
 def fill_folder(

@@ -27,6 +27,7 @@ class Timing:
     adaptations: int = 0
     propagation_seconds: float = 0.0
     frames: int = 0
+    diverged: int = 0
 
     @property
     def seconds_per_adaptation(self) -> float:
@@ -80,6 +81,7 @@ class Predictor:
                 of_frame = {object_id: p[t - frame] for object_id, p in probabilities.items()}
                 yield sequence.frame_names[t], merge_objects(of_frame, sequence.size)
             frame = stop
+        self.timing.diverged = sum(track.diverged for track in tracks.values())
 
     def segment_frames(
         self, frames: Array | Iterable[Array], mask: Array | Mapping[int, Array]

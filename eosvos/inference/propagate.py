@@ -1,6 +1,6 @@
 """Propagation of one object through a video: its adapted segmenter, and its box from frame to frame."""
 
-import logging
+import warnings
 from collections import deque
 from collections.abc import Iterable
 from itertools import repeat
@@ -15,7 +15,10 @@ from eosvos.models.proposals import tight_boxes
 from eosvos.models.segmenter import THRESHOLD, Batch, Features, Segmenter
 from eosvos.seeding import isolated_rng
 
-_log = logging.getLogger(__name__)
+DIVERGED = (
+    "fine-tuning diverged, and an object is not found after it: set inner_lr.max_grad_norm to 5, or lower "
+    "fixed_lr where it is set"
+)
 
 
 def mask_box(mask: Tensor) -> Tensor | None:
@@ -31,7 +34,7 @@ class ObjectTrack:
 
     image: float [3, H, W] in 0..1; mask: uint8 [H, W] of 0, 1, 255, the annotation in frame number `first`.
     Everything that is drawn at random is a pure function of `seed` and the frame number, whatever else is
-    segmented beside it.
+    segmented beside it. `diverged`: how many of its adaptations have left weights that are not finite.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class ObjectTrack:
         first: int,
         seed: tuple[int | str, ...],
     ) -> None:
+        self.diverged = 0
         self._adapter = adapter
         self._online = finetune.online
         self._seed = seed
@@ -59,12 +63,8 @@ class ObjectTrack:
         with isolated_rng(*self._seed, "adapt", frame):
             segmenter = self._adapter.adapt(batches, start=start)
         if not get_total_norm(segmenter.parameters()).isfinite():
-            _log.warning(
-                "%s: fine-tuning at frame %d diverged, and the object is not found after it; set "
-                "inner_lr.max_grad_norm=5, or lower finetune.fixed_lr if that is set",
-                ":".join(map(str, self._seed[1:])),
-                frame,
-            )
+            self.diverged += 1
+            warnings.warn(DIVERGED, stacklevel=2)
         return segmenter
 
     def frames_until_adaptation(self, frame: int) -> int | None:

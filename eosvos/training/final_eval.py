@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from eosvos.config.inference import Finetune
 from eosvos.data.sequence import VideoSequence
 from eosvos.evaluation.results import ResultsFolder
-from eosvos.evaluation.scoring import fill_folder, score_row
+from eosvos.evaluation.scoring import fill_folder, make_row, score_row
 from eosvos.evaluation.tables import Row
 from eosvos.inference.predictor import Predictor
 from eosvos.meta.learner import MetaLearner
@@ -55,7 +55,7 @@ class FinalEvaluation:
         if self.folder is None:
             return score_row(name, learner, finetune, self.test, self.seed)
         predictor = Predictor(learner, finetune, seed=self.seed)
-        return Row(name, tuple(fill_folder(self.folder, predictor, self.test, self.visualisations)))
+        return make_row(name, fill_folder(self.folder, predictor, self.test, self.visualisations))
 
     def with_fixed_lr(self, name: str, learner: MetaLearner, finetune: Finetune) -> Row:
         """A row with the fixed learning rate that is best on the selection videos, which the name tells."""
@@ -64,7 +64,8 @@ class FinalEvaluation:
             return finetune.model_copy(update={"fixed_lr": lr})
 
         def quality(lr: float) -> float:
-            row = score_row("", learner, with_lr(lr), self.selection, self.seed)
+            title = f"{name}, fixed learning rate {lr:.2g}, on the videos to select on"
+            row = score_row(title, learner, with_lr(lr), self.selection, self.seed)
             return row.figures()["J&F"] or 0.0
 
         lr, inside = best_inside(self.lr_grid, quality)

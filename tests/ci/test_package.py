@@ -1,13 +1,48 @@
-"""What users of the package's types rely on."""
+"""The package as its users install it."""
 
+import os
+import shutil
+import subprocess
+import sys
 from importlib.resources import files
 from pathlib import Path
-from tomllib import loads
+
+import pytest
+from helpers import SMALL
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_package_says_that_it_is_typed_and_holds_that_file():
     assert files("eosvos").joinpath("py.typed").is_file()
-    build = loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert build == {"packages": ["eosvos"]}, "nothing of the package is left out"
+
+
+def test_the_wheel_works_without_the_checkout(tmp_path):
+    """Built, installed elsewhere, and run for two steps from another folder."""
+    uv = shutil.which("uv")
+    if uv is None:
+        pytest.fail("uv builds the wheel, and is not there")
+    subprocess.run([uv, "build", "--quiet", "--wheel", "--out-dir", tmp_path / "dist", ROOT], check=True)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    site = tmp_path / "site"
+    subprocess.run([uv, "pip", "install", "--quiet", "--no-deps", "--target", site, wheel], check=True)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    common = [*SMALL, "dataset.test.num_videos=1", "trainer.devices=1"]
+    for name, arguments in (
+        ("train", ["iterations=2", "hydra.run.dir=run"]),
+        ("evaluate", ["checkpoint=run/checkpoints/last.ckpt", "results=out", "hydra.run.dir=evaluation"]),
+    ):
+        script = f"import eosvos, eosvos.commands; assert {str(site)!r} in eosvos.__file__; eosvos.commands.{name}()"
+        done = subprocess.run(
+            [sys.executable, "-c", script, *common, *arguments],
+            cwd=elsewhere,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+    assert len(list((elsewhere / "out").glob("*/*.png"))) == 3
+    assert (site / "eosvos" / "py.typed").is_file()
+    assert {path.name for path in (site / "bin").iterdir()} >= {"eosvos-train", "eosvos-evaluate"}
