@@ -210,7 +210,7 @@ def test_error_before_training_leaves_the_checkpoint_as_it_is(compose, small, tm
     content["optimizer_states"] = [{"broken": True}]
     torch.save(content, last)
     before = last.read_bytes()
-    with pytest.raises(KeyError):
+    with pytest.raises(UserError, match="optimizer_states"):
         train(compose(*small, SEMANTIC, "iterations=2", f"checkpoint={last}", "resume=true"))
     assert last.read_bytes() == before
 
