@@ -1,6 +1,6 @@
 """Fail when tests were skipped for a reason that does not hold on this machine: `skips.py JUNIT_XML`.
 
-A test may be skipped for want of ../shared, of a GPU or of the right to mount a disk, and only where there is none.
+A test may be skipped for want of ../shared, of a GPU, or of the right to mount, and only where that is so.
 """
 
 import shutil
