@@ -119,14 +119,11 @@ def check_work_left(cfg: DictConfig, loaded: LoadedCheckpoint) -> None:
     done = f"checkpoint={cfg.checkpoint} has done {loaded.iteration} of {key}={wanted}"
     if loaded.iteration > wanted:
         raise UserError(f"{done}: set {key} to more, or leave resume=true out to start anew from its weights")
-    ended = loaded.iteration == wanted and (loaded.stage == "meta" or not cfg.iterations)
-    report_file = Path(cfg.checkpoint).parent.parent / "report.json"
+    checkpoint = Path(cfg.checkpoint)
+    report_file = checkpoint.parent.parent / "report.json"
     # An older one is of the run before it was made longer.
-    if (
-        ended
-        and report_file.is_file()
-        and report_file.stat().st_mtime >= Path(cfg.checkpoint).stat().st_mtime
-    ):
+    reported = report_file.is_file() and report_file.stat().st_mtime >= checkpoint.stat().st_mtime
+    if loaded.iteration == wanted and reported and (loaded.stage == "meta" or not cfg.iterations):
         raise UserError(
             f"{done}, and {report_file} is written: nothing is left to do; set {key} to more to train on, or "
             f"measure it with evaluate.py checkpoint={cfg.checkpoint}"
