@@ -1,8 +1,10 @@
 """Fail when tests were skipped for a reason that does not hold on this machine: `skips.py JUNIT_XML`.
 
-A test may be skipped for want of ../shared or of a GPU, and only where there is none.
+A test may be skipped for want of ../shared, of a GPU, or of the right to mount, and only where that is so.
 """
 
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,6 +18,8 @@ def holds(reason: str) -> bool:
         import torch
 
         return not torch.cuda.is_available()
+    if "mount" in reason:
+        return shutil.which("unshare") is None or bool(subprocess.call(["unshare", "--mount", "true"]))
     return False
 
 

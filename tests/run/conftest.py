@@ -66,7 +66,7 @@ def run_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     youtube_vos(data / "youtube", 0)
     youtube_vos(data / "youtube-other", 40)
     (data / "others").mkdir()
-    (data / "others" / "manifest.json").write_text('{"seed": 77}')
+    (data / "others" / "manifest.json").write_text('{"seed": 77, "tables": []}')
     torch.save(get_model("resnet18", weights=None).state_dict(), data / "resnet18.pth")
     torch.save(timm.create_model("mobilenetv3_small_050").state_dict(), data / "mobilenet.pth")
     saved = composed(data / "saved", f"{TINY} {BASES['synthetic']} {SAVED}")

@@ -25,6 +25,7 @@ from sightings import (
     network_size,
     of_logger,
     progress,
+    save_seconds,
     saved_every,
     strips,
     task_frames,
@@ -223,6 +224,7 @@ PLAIN = {
     "trainer.workers": Row(
         "1", lambda r: [s.data.train_dataloader()._loader([]).num_workers for s in r.stages]
     ),
+    "trainer.save_minutes": Row("7", save_seconds),
     "trainer.log_every": Row("3", lambda r: [s.trainer.log_every_n_steps for s in r.stages]),
     "trainer.progress": Row("true", progress),
 }
@@ -236,7 +238,7 @@ def parts(**values: str) -> dict[str, Row]:
 # Of every data set. Probabilities and ranges so large that each draw comes out otherwise.
 DRAWING = {
     "query_frames": Row("2", lambda r: [task_frames(r.tasks("meta"))]),
-    "frame_window": Row("0", lambda r: [task_frames(r.tasks("meta"))]),
+    "frame_window": Row("1", lambda r: [task_frames(r.tasks("meta"))]),
     "augment": Row("null", both_stages),
     "augment.flip": Row("1.0", both_stages, base="dataset.augment.flip=0.0"),
     "augment.rotation": Row("180", both_stages),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import RichProgressBar
 from torch import Tensor, nn
 from whole_runs import Run, first_tasks
 
@@ -15,6 +15,7 @@ from eosvos.data.tasks import Task
 from eosvos.inference.predictor import Predictor
 from eosvos.meta.learner import MetaLearner
 from eosvos.models.segmenter import Batch, Features, Prediction, Segmenter
+from eosvos.run.saving import SaveLast
 
 
 def tensors(values: Iterable[Tensor]) -> list[tuple[tuple[int, ...], bytes]]:
@@ -226,5 +227,9 @@ def progress(run: Run) -> list[Any]:
 
 
 def saved_every(run: Run) -> list[Any]:
-    [saving] = [c for c in run.parent.trainer.callbacks if isinstance(c, ModelCheckpoint)]
-    return [run.meta.trainer.val_check_interval, saving._every_n_train_steps]
+    return [run.meta.trainer.val_check_interval]
+
+
+def save_seconds(run: Run) -> list[Any]:
+    """How often each stage saves by time."""
+    return [c.seconds for stage in run.stages for c in stage.trainer.callbacks if isinstance(c, SaveLast)]

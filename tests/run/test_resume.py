@@ -18,7 +18,10 @@ MAY_CHANGE = {
     # How long, on what hardware, where to, and what is shown.
     *("iterations", "parent.steps", "val_every", "threads", "checkpoint", "resume"),
     *("output", "results", "overwrite", "logger"),
-    *(f"trainer.{name}" for name in ("accelerator", "devices", "workers", "log_every", "progress")),
+    *(
+        f"trainer.{name}"
+        for name in ("accelerator", "devices", "workers", "log_every", "save_minutes", "progress")
+    ),
     # What only validation, the report and segmenting look at.
     *("report.rates", "report.strips", "report.tuning_videos"),
     *(setting for setting in ROWS if setting.startswith("finetune.")),

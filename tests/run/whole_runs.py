@@ -73,7 +73,7 @@ class Run:
 
     @cached_property
     def videos(self) -> Videos:
-        return prepare(self.cfg)
+        return prepare(self.fresh())
 
     @cached_property
     def network(self) -> Segmenter:
@@ -146,12 +146,9 @@ class Run:
 
     def optimizer(self, stage: str) -> tuple[dict[str, Any], Callable[[int], float]]:
         """Groups of the optimiser by name, and the factor of their rates at an iteration."""
-        made = self.given.stages[stage].module.configure_optimizers()
-        if stage == "parent":
-            return {"all": made["optimizer"]}, made["lr_scheduler"]["scheduler"].lr_lambdas[0]
-        [optimizer], [schedule] = made
-        groups = {group["name"]: group for group in optimizer.param_groups}
-        return {**groups, "all": optimizer}, schedule.lr_lambdas[0]
+        [optimizer], [schedule] = self.given.stages[stage].module.configure_optimizers()
+        groups = {group.get("name", "all"): group for group in optimizer.param_groups}
+        return {**groups, "all": optimizer}, schedule["scheduler"].lr_lambdas[0]
 
 
 @contextmanager
