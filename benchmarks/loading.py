@@ -17,7 +17,7 @@ import torch
 from overhead import bare_pass, load_config
 from PIL import Image
 
-from eosvos.data.augment import AugmentConfig
+from eosvos.config.data import Folder, Synthetic, Tasks
 from eosvos.data.datamodule import VOSDataModule
 from eosvos.data.folder import folder_sequences
 from eosvos.data.sequence import VideoSequence
@@ -25,7 +25,7 @@ from eosvos.data.synthetic import SyntheticVideo
 from eosvos.data.tasks import Task
 from eosvos.evaluation.results import write_labels
 from eosvos.meta.learner import MetaLearner
-from eosvos.run.networks import build_learner, model_config
+from eosvos.meta.model import Model, build_learner
 
 ITERATIONS = 12
 WARM_UP = 4
@@ -34,12 +34,13 @@ WORKERS = (0, 1)
 
 def write_video(folder: Path, frames: int = 20) -> list[VideoSequence]:
     """A video as files: JPEG frames and palette masks."""
-    video = SyntheticVideo(seed=0, index=0, size=(480, 854), num_frames=frames, max_objects=1)
+    video = SyntheticVideo(0, Synthetic(size=[480, 854], num_frames=frames, max_objects=1))
     (folder / "frames").mkdir()
     for t, name in enumerate(video.frame_names):
         Image.fromarray(video.image(t).permute(1, 2, 0).numpy()).save(folder / f"frames/{name}.jpg")
         write_labels(folder / f"masks/{name}.png", video.mask(t))
-    return folder_sequences(str(folder / "frames"), str(folder / "masks"), short_side=240)
+    settings = Folder(images=str(folder / "frames"), masks=str(folder / "masks"), short_side=240)
+    return list(folder_sequences(settings))
 
 
 def iterate(learner: MetaLearner, batches: Iterable[list[Task]]) -> tuple[float, float]:
@@ -60,14 +61,14 @@ def iterate(learner: MetaLearner, batches: Iterable[list[Task]]) -> tuple[float,
 
 def main() -> None:
     """Measure and print the table."""
-    cfg = load_config(sys.argv[1:])
-    torch.set_num_threads(cfg.threads or 1)
-    learner = build_learner(model_config(cfg), cfg.seed)
+    config = load_config(sys.argv[1:])
+    torch.set_num_threads(config.threads or 1)
+    learner = build_learner(Model.of(config), config.seed)
     with tempfile.TemporaryDirectory() as folder:
         train = write_video(Path(folder))
         for workers in WORKERS:
-            options = {"augment": AugmentConfig(), "num_workers": workers}
-            data = VOSDataModule(train, [], [], WARM_UP + ITERATIONS, cfg.meta.batch, cfg.seed, **options)
+            length, size = WARM_UP + ITERATIONS, config.meta.batch_size
+            data = VOSDataModule(train, [], [], Tasks(), length, size, num_workers=workers)
             wait, passes = iterate(learner, data.train_dataloader())
             print(f"{workers} workers: {1000 * wait:7.1f} ms of waiting = passes x {wait / passes:.2f}")
 

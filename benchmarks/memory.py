@@ -12,11 +12,12 @@ import sys
 import torch
 
 from eosvos.config import models as config
+from eosvos.config.data import Synthetic
+from eosvos.config.inference import Finetune, Online
+from eosvos.config.meta import InnerLR
 from eosvos.data.synthetic import SyntheticVideo
-from eosvos.inference.finetune import FinetuneConfig, OnlineConfig
 from eosvos.inference.predictor import Predictor
 from eosvos.meta.learner import MetaLearner
-from eosvos.meta.learning_rates import RateConfig
 from eosvos.models.backbones import tiny_backbone
 from eosvos.models.light_deeplab import LightDeepLab
 
@@ -27,9 +28,9 @@ def peak_megabytes(frames: int) -> float:
     """Segment a video of so many frames, adapting online: the peak resident memory of this process, MB."""
     torch.set_num_threads(1)
     backbone = tiny_backbone(config.TinyBackbone(width=16))
-    learner = MetaLearner(LightDeepLab(backbone, config.LightDeepLab()), RateConfig(init=0.01))
-    finetune = FinetuneConfig(steps=2, batch=1, augment=False, online=OnlineConfig(every=5, steps=1))
-    video = SyntheticVideo(seed=0, index=0, size=(240, 432), num_frames=frames)
+    learner = MetaLearner(LightDeepLab(backbone, config.LightDeepLab()), InnerLR(init=0.01))
+    finetune = Finetune(steps=2, batch_size=1, augment=False, online=Online(every=5, steps=1))
+    video = SyntheticVideo(0, Synthetic(size=[240, 432], num_frames=frames))
     for _ in Predictor(learner, finetune).segment(video):
         pass
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

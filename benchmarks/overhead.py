@@ -11,30 +11,31 @@ import sys
 import time
 from collections.abc import Callable
 from itertools import repeat
-from pathlib import Path
 
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
 from torch import Tensor
 
-from eosvos.data.synthetic import SyntheticPool
+from eosvos.config.checks import check
+from eosvos.config.data import Synthetic, Tasks
+from eosvos.config.help import CONF
+from eosvos.config.schema import register
+from eosvos.config.training import Config
+from eosvos.data.synthetic import SyntheticTaskSource
 from eosvos.data.tasks import TaskSampler
 from eosvos.meta.learner import MetaLearner, total_loss
+from eosvos.meta.model import Model, build_learner
 from eosvos.meta.module import MetaModule
-from eosvos.run.checks import query_weights
-from eosvos.run.networks import build_learner, model_config, outer_config
-from eosvos.run.schema import register
 from eosvos.seeding import isolated_rng
 
 ROUNDS = 7
 
 
-def load_config(overrides: list[str]) -> DictConfig:
+def load_config(overrides: list[str]) -> Config:
     """The configuration of train.py with overrides."""
     register()
-    with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "conf"), version_base="1.3"):
-        return compose("train", overrides)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return check(compose("train", ["output=.", *overrides]))
 
 
 def bare_pass(learner: MetaLearner, images: Tensor, masks: Tensor) -> None:
@@ -43,16 +44,17 @@ def bare_pass(learner: MetaLearner, images: Tensor, masks: Tensor) -> None:
     torch.autograd.grad(loss, learner.weights(), allow_unused=True)
 
 
-def measurements(cfg: DictConfig) -> dict[str, tuple[int, Callable[[], object]]]:
+def measurements(config: Config) -> dict[str, tuple[int, Callable[[], object]]]:
     """By name: how many bare passes are in it, and what to run."""
-    learner = build_learner(model_config(cfg), cfg.seed)
-    sampler = TaskSampler(SyntheticPool(size=cfg.dataset.size), cfg.meta.batch, seed=0)
-    tasks = [sampler.sample(0, slot) for slot in range(cfg.meta.batch)]
-    weights = query_weights(cfg.meta)
-    module = MetaModule(learner, outer_config(cfg.meta.outer), 1, weights)
+    learner = build_learner(Model.of(config), config.seed)
+    source = SyntheticTaskSource(Synthetic(size=config.dataset.train["size"]))
+    sampler = TaskSampler(source, Tasks(augment=None), config.meta.batch_size)
+    tasks = [sampler.sample(0, slot) for slot in range(config.meta.batch_size)]
+    module = MetaModule(learner, config.meta, iterations=1)
+    weights = config.meta.query_weights
     passes = len(weights) + sum(weight > 0 for weight in weights)
     support = (tasks[0].support_images, tasks[0].support_masks)
-    steps = cfg.meta.inner_steps
+    steps = config.meta.inner_steps
     return {
         "bare forward and backward": (1, lambda: bare_pass(learner, *support)),
         f"adapt, {steps} steps, at test time": (steps, lambda: learner.adapt(repeat(support, steps))),
@@ -63,9 +65,9 @@ def measurements(cfg: DictConfig) -> dict[str, tuple[int, Callable[[], object]]]
 
 def main() -> None:
     """Measure and print the table."""
-    cfg = load_config(sys.argv[1:])
-    torch.set_num_threads(cfg.threads or 1)
-    table = measurements(cfg)
+    config = load_config(sys.argv[1:])
+    torch.set_num_threads(config.threads or 1)
+    table = measurements(config)
     seconds: dict[str, list[float]] = {name: [] for name in table}
     for round_number in range(ROUNDS + 1):
         for name, (_, run) in table.items():
