@@ -75,7 +75,7 @@ def prepare(cfg: DictConfig, training: bool = True) -> tuple[Config, Videos]:
 
     training: whether the work is train.py's; evaluate.py needs the test videos alone.
     """
-    config = check(cfg)
+    config = check(cfg, training)
     check_folders(config, training)
     videos = list_videos(config, training)
     check_unread(config, videos.test, videos.folders)

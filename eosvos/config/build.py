@@ -31,7 +31,8 @@ def build(node: Mapping[str, Any], *arguments: Any) -> Any:
         if isinstance(cause, UserError):
             raise cause from None
         if isinstance(cause, TypeError | ValueError | ImportError | AttributeError):
-            raise UserError(f"{node['_target_']} cannot be built: {cause}") from error
+            reason = " ".join(str(cause).split())
+            raise UserError(f"{node['_target_']} cannot be built: {reason}") from error
         raise
 
 

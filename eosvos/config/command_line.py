@@ -17,6 +17,12 @@ def overridden() -> list[str]:
     return [override.lstrip("+~").partition("=")[0] for override in overrides]
 
 
+def removed() -> list[str]:
+    """The keys that the command line takes away, ~KEY."""
+    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return [override[1:].partition("=")[0] for override in overrides if override.startswith("~")]
+
+
 def given(key: str) -> str | None:
     """The text that the command line sets a key to, as it is written there."""
     overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []

@@ -97,6 +97,7 @@ def _wrong_value(error: Exception) -> str:
     known = [str(name) for name in parent] if hasattr(parent, "keys") else None
     if override.startswith("~"):
         return f"{key} is needed: leave {override} out"
-    if override.partition("=")[0] in RENAMED or (known and key and key.rpartition(".")[2] not in known):
-        return unknown_key(override.partition("=")[0] or key, known or [])
+    name, _, value = (re.findall(r"use \+(.*)", str(error)) or [override])[0].partition("=")
+    if name in RENAMED or (known and key and key.rpartition(".")[2] not in known):
+        return unknown_key(name or key, known or [], value)
     return ""

@@ -1,10 +1,10 @@
 """Learning to fine-tune: the inner loop, and the outer loop that trains it."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from eosvos.config.setting import Settings
+from eosvos.config.setting import Optimizer, Settings
 
 RADAM = {"_target_": "torch.optim.RAdam", "lr": 1e-5, "weight_decay": 1e-3, "decoupled_weight_decay": True}
 
@@ -43,7 +43,7 @@ class Outer(Settings):
     """The outer optimiser, which learns initial weights and inner learning rates (method, section 6)."""
 
     #: Any optimiser of torch.optim, by _target_; lr and weight_decay are those of the initial weights.
-    optimizer: dict[str, Any] = Field(default_factory=lambda: dict(RADAM))
+    optimizer: Optimizer = Field(default_factory=lambda: dict(RADAM))
     #: Outer learning rate and weight decay of the inner learning rates (or their logarithms).
     inner_lr: Group = Group()
     #: Largest norm of the meta-gradient, of initial weights and inner learning rates apart; null: any.

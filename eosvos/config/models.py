@@ -9,6 +9,7 @@ from eosvos.config.setting import Location, Settings
 Norm = Literal["group32", "group_auto", "frozen_batch"]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+Positives = Annotated[list[Positive], Field(min_length=1)]
 
 
 class Resized(Settings):
@@ -83,7 +84,7 @@ class MaskRCNN(Resized):
     #: Most that the longer side may have then, pixels.
     max_size: int = Field(1333, ge=16)
     #: Sides of the anchors on each pyramid level, finest first, pixels of the resized image; one or more.
-    anchor_sizes: list[Positive | list[Positive]] = Field([32, 64, 128, 256, 512], min_length=1)
+    anchor_sizes: list[Positive | Positives] = Field([32, 64, 128, 256, 512], min_length=1)
     #: Heights of the anchors over their widths.
     anchor_ratios: list[Positive] = Field([0.5, 1.0, 2.0], min_length=1)
     #: Proposals that the RPN keeps in an image while adapting.

@@ -26,9 +26,9 @@ def is_readable(key: str, value: str) -> bool:
     return True
 
 
-def typed_text(key: str, text: str) -> str:
+def typed_text(key: str, text: str, is_list: bool) -> str:
     """KEY=TEXT, or a list of texts, in quotes that keep Hydra from reading numbers and truth values in it."""
-    if not text.startswith("["):
+    if not is_list:
         return typed(key, text)
     names = [name.strip(" '\"") for name in text.strip("[] ").split(",")]
     return shlex.quote(

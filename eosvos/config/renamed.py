@@ -1,5 +1,8 @@
 """Keys and options of earlier versions, and what they are called now."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from eosvos.errors import suggest
 
 RENAMED = {
@@ -48,9 +51,14 @@ RENAMED = {
 }
 
 
-def unknown_key(key: str, known: list[str]) -> str:
-    """Say what a key that is not there may have been meant for; known: the names beside it."""
-    if key in RENAMED:
-        return f"{key} is renamed to {RENAMED[key]}"
+def unknown_key(key: str, known: list[str], value: Any = None) -> str:
+    """Say what a key that is not there may have been meant for; known: the names beside it.
+
+    value: what it is set to, keys in it included.
+    """
+    within = [f"{key}.{name}" for name in value] if isinstance(value, Mapping) else [f"{key}={value}"]
+    for name in (*within, key):
+        if name in RENAMED:
+            return f"{name} is renamed to {RENAMED[name]}"
     path, dot, name = key.rpartition(".")
     return f"there is no key {key}: {suggest(name, known, path + dot)}"

@@ -4,10 +4,11 @@ The comment above a field, marked `#:`, says in a sentence what it means and in 
 shares the comment of the field above it.
 """
 
+import math
 import os
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator
 
 Location = Annotated[str, AfterValidator(os.path.expanduser)]
 """A file or folder, in which a leading ~ is the home folder."""
@@ -29,3 +30,34 @@ class Settings(BaseModel):
     )
 
     target: ClassVar[str | None] = None
+
+    @field_validator("*")
+    @classmethod
+    def _no_blank(cls, value: Any) -> Any:
+        if isinstance(value, str) and not value.strip():
+            raise ValueError(f"{value!r} is no text")
+        return value
+
+
+def finite_numbers(values: dict[str, Any]) -> dict[str, Any]:
+    """Refuse settings with NaN or infinity among their numbers."""
+    for name, value in values.items():
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ValueError(f"{name}={value} must be a finite number")
+    return values
+
+
+def learning_rates(values: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what no optimiser takes as lr and weight_decay."""
+    for name in {"lr", "weight_decay"} & values.keys():
+        value = values[name]
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            raise ValueError(f"{name}={value} must be a number from 0")
+    if not isinstance(values.get("_target_"), str):
+        raise ValueError("it has no _target_, which says what is built: an optimiser of torch.optim")
+    return values
+
+
+Optimizer = Annotated[dict[str, Any], AfterValidator(finite_numbers), AfterValidator(learning_rates)]
+"""An optimiser of torch.optim, by `_target_`."""

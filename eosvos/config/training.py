@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field, model_validator
 from eosvos.config.data import Tasks
 from eosvos.config.inference import Finetune
 from eosvos.config.meta import Meta
-from eosvos.config.setting import Location, Settings
+from eosvos.config.setting import Location, Optimizer, Settings
 
 ADAMW = {"_target_": "torch.optim.AdamW", "lr": 1e-4, "weight_decay": 1e-4}
 
@@ -36,7 +36,7 @@ class Parent(Settings):
     #: Frames in a step, over all processes.
     batch_size: int = Field(4, ge=1)
     #: Any optimiser of torch.optim, by _target_; its lr falls to a hundredth along a half cosine.
-    optimizer: dict[str, Any] = Field(default_factory=lambda: dict(ADAMW))
+    optimizer: Optimizer = Field(default_factory=lambda: dict(ADAMW))
 
 
 class FinalEval(Settings):

@@ -1,5 +1,7 @@
 """The videos of a data set: to train on, to select on, to validate and to test on."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,10 +38,8 @@ def list_videos(config: Config, training: bool = True) -> Videos:
     Without `training` only the test videos are listed. Raises UserError.
     """
     if not training:
-        return Videos(train=[], selection=[], val=[], test=build(config.dataset.test))
-    train, val, test = (
-        build(part) for part in (config.dataset.train, config.dataset.val, config.dataset.test)
-    )
+        return Videos(train=[], selection=[], val=[], test=_listed(config, "test"))
+    train, val, test = (_listed(config, part) for part in ("train", "val", "test"))
     videos = Videos(*split_selection(train, config.final_eval), val, test)
     if config.iterations:
         if not any(len(video.annotated_frames) > 1 for video in val):
@@ -49,8 +49,23 @@ def list_videos(config: Config, training: bool = True) -> Videos:
             )
         # Procedural videos are all alike.
         entries = videos.train if isinstance(videos.train, list) else [videos.train[0]]
-        check_query_frames([*map(_video, entries)], config.dataset)
+        with _about("dataset"):
+            check_query_frames([*map(_video, entries)], config.dataset)
     return videos
+
+
+def _listed(config: Config, part: str) -> Any:
+    with _about(f"dataset.{part}"):
+        return build(getattr(config.dataset, part))
+
+
+@contextmanager
+def _about(key: str) -> Iterator[None]:
+    """Let a UserError name the settings that it is about, as the command line does."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from error
 
 
 def split_selection(train: Any, final_eval: FinalEval) -> tuple[Any, list[Any]]:

@@ -18,6 +18,7 @@ from eosvos.meta.checkpoint import digest_of, load_learner
 from eosvos.meta.learner import MetaLearner
 from eosvos.meta.model import Model, build_learner
 from eosvos.meta.module import MetaModule
+from eosvos.meta.outer import build_optimizer
 from eosvos.meta.parent import ParentModule
 from eosvos.models.weights import read_saved
 from eosvos.processes import broadcast_from_rank_zero, interrupt, is_rank_zero, take_signals
@@ -66,6 +67,9 @@ def train(config: Config, videos: Videos | None = None) -> TrainResult:
         record_run(config)
     learner = loaded.learner if loaded else build_learner(Model.of(config), config.seed)
     resume = {stage: config.checkpoint}
+    if config.iterations and config.parent.steps:
+        # What it refuses is said before parent training.
+        build_optimizer(learner, config.meta.outer)
     if config.parent.steps and stage != "meta":
         parent = ParentModule(learner, config.parent, seed=config.seed)
         fit(config, "parent", parent, videos, loggers, resume.get("parent"))
