@@ -22,7 +22,7 @@ from eosvos.meta.learner import MetaLearner
 from eosvos.meta.module import MetaModule
 from eosvos.meta.parent import ParentModule
 from eosvos.models.segmenter import Batch, Features, Segmenter
-from eosvos.run.scoring import Validation
+from eosvos.evaluation.scoring import Validation
 from eosvos.seeding import derive_seed, isolated_rng
 
 SIZE = (24, 32)
