@@ -17,6 +17,7 @@ from eosvos.data.datamodule import VOSDataModule
 from eosvos.data.sequence import VideoSequence
 from eosvos.data.synthetic import SyntheticTaskSource, SyntheticVideo
 from eosvos.data.tasks import Task, TaskSampler
+from eosvos.evaluation.scoring import Validation
 from eosvos.inference.finetune import first_frame_batches
 from eosvos.inference.predictor import Predictor
 from eosvos.meta.learner import MetaLearner

@@ -29,7 +29,7 @@ INTRODUCTION = """# Configuration
 Every setting, its type or choices, its default and its meaning, made by `python -m eosvos.config` from the
 declarations in `eosvos/config`. Options of a group (files in `conf/GROUP/`) override some defaults;
 `--cfg job` prints what a command uses. A key of a data set is that of all its videos; `dataset.train.KEY`,
-`dataset.val.KEY` and `dataset.test.KEY` set it for some.
+`dataset.val.KEY` and `dataset.test.KEY` set it for some. PART in a key is one of train, val and test.
 """
 
 
@@ -51,9 +51,10 @@ def _rows(declared: type[Settings], prefix: str) -> Iterator[str]:
         if isinstance(default, Settings):
             yield from _rows(type(default), f"{prefix}{name}.")
             continue
+        path = f"{prefix}PART." if name in declared.of_part else prefix
         shown = "" if default is PydanticUndefined else f"`{json.dumps(default)}`"
         kind = _type(declared, name)
-        yield f"| `{prefix}{name}` | {kind} | {shown} | {meanings[name]} |"
+        yield f"| `{path}{name}` | {kind} | {shown} | {meanings[name]} |"
 
 
 def comments(declared: type[Settings]) -> dict[str, str]:

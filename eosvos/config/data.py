@@ -48,6 +48,7 @@ class Synthetic(Settings):
     """Procedural videos, which need no download."""
 
     target: ClassVar[str] = "eosvos.data.synthetic.synthetic_videos"
+    of_part: ClassVar[frozenset[str]] = frozenset({"split", "num_videos"})
     #: Which videos: those of train, val and test never meet.
     split: Literal["train", "val", "test"] = "train"
     #: How many videos; null: a million, as fresh ones for every task.
@@ -75,6 +76,7 @@ class Davis(Files):
     """DAVIS 2016 or 2017 in its official layout."""
 
     target: ClassVar[str] = "eosvos.data.davis.davis_sequences"
+    of_part: ClassVar[frozenset[str]] = frozenset({"split"})
     #: The folder that holds JPEGImages, Annotations and ImageSets.
     root: Location
     #: 2016 has one object a video, 2017 several.
@@ -89,6 +91,7 @@ class YouTubeVOS(Files):
     """YouTube-VOS in its official layout."""
 
     target: ClassVar[str] = "eosvos.data.youtube_vos.youtube_vos_sequences"
+    of_part: ClassVar[frozenset[str]] = frozenset({"part"})
     #: The folder that holds train and valid.
     root: Location
     #: The folder below root: train, valid, test or valid_all_frames.

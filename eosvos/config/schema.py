@@ -47,8 +47,9 @@ def _default(field: Any) -> Any:
 
 def dataset_defaults(source: type[Settings]) -> dict[str, Any]:
     """A data set: how tasks are drawn, what its videos have in common, and the parts of their own."""
-    common = defaults(source)
-    part = {name: f"${{dataset.{name}}}" for name in common}
+    values = defaults(source)
+    common = {name: value for name, value in values.items() if name not in source.of_part}
+    part = values | {name: f"${{dataset.{name}}}" for name in common}
     return {**common, **defaults(data.Tasks), **{split: dict(part) for split in ("train", "val", "test")}}
 
 

@@ -30,6 +30,8 @@ class Settings(BaseModel):
     )
 
     target: ClassVar[str | None] = None
+    of_part: ClassVar[frozenset[str]] = frozenset()
+    """Of a data set: the settings that train, val and test each have for themselves."""
 
     @field_validator("*")
     @classmethod

@@ -7,14 +7,15 @@ import networks
 import numpy as np
 import pytest
 import torch
-from eosvos.data.mix import mix_objects
 from PIL import Image
 from torch import Tensor, nn
 
+from eosvos.config.data import Folder, Tasks
+from eosvos.config.inference import Finetune
+from eosvos.data.copy_paste import copy_paste_frames
 from eosvos.data.files import FileSequence
 from eosvos.data.folder import folder_sequences
 from eosvos.data.tasks import TaskSampler
-from eosvos.inference.finetune import FinetuneConfig
 from eosvos.inference.predictor import Predictor
 from eosvos.meta.learner import MetaLearner
 from eosvos.models.fpn import BackboneWithFPN
@@ -102,7 +103,7 @@ def clip(tmp_path) -> FileSequence:
         for folder, values in (("frames", draw.integers(0, 256, (64, 96, 3), np.uint8)), ("masks", labels)):
             (tmp_path / folder).mkdir(exist_ok=True)
             Image.fromarray(values).save(tmp_path / folder / f"{t}.png")
-    [video] = folder_sequences(str(tmp_path / "frames"), str(tmp_path / "masks"))
+    [video] = folder_sequences(Folder(images=str(tmp_path / "frames"), masks=str(tmp_path / "masks")))
     return video
 
 
@@ -111,7 +112,7 @@ def test_frames_of_files_reach_the_backbone_in_training_and_segmentation(clip, s
     network = SEGMENTERS[segmenter](BACKBONES["tiny"][0]())
     pixels = [np.asarray(Image.open(path)).transpose(2, 0, 1) / 255 for path in clip.frames]
     expected = [normalised(torch.from_numpy(values).float(), IMAGENET) for values in pixels]
-    task = TaskSampler([(clip, 1)], 1, query_frames=4).sample(0, 0)
+    task = TaskSampler([(clip, 1)], Tasks(query_frames=4, augment=None), 1).sample(0, 0)
     with seen_by(body(network)) as seen:
         network.losses(task.support_images, task.support_masks)
         network.losses(task.query_images, task.query_masks)
@@ -119,7 +120,7 @@ def test_frames_of_files_reach_the_backbone_in_training_and_segmentation(clip, s
     assert len(drawn) == 5
     assert all(min((image - e).abs().max() for e in expected) < 1e-5 for image in drawn)
 
-    predictor = Predictor(MetaLearner(network), FinetuneConfig(steps=1, batch=2, augment=False))
+    predictor = Predictor(MetaLearner(network), Finetune(steps=1, batch_size=2, augment=False))
     with seen_by(body(predictor.adapter.segmenter)) as seen:
         list(predictor.segment(clip))
     # Two copies of the annotated frame, then the frame after it.
@@ -180,7 +181,7 @@ def test_frames_of_another_video_are_averaged_to_fit():
     labels = torch.from_numpy(np.random.default_rng(0).choice(np.array([0, 255], np.uint8), (96, 144)))
     labels[40:60, 40:60] = 1
     for seed in range(4):
-        [(image, mask)] = mix_objects(
+        [(image, mask)] = copy_paste_frames(
             [own], [(checkerboard(96, 144)[0], labels)], torch.Generator().manual_seed(seed)
         )
         others = image[image > 0]
@@ -191,7 +192,7 @@ def test_frames_of_another_video_are_averaged_to_fit():
 @pytest.mark.parametrize("min_size", [40, 100])
 @pytest.mark.parametrize("segmenter", SEGMENTERS)
 def test_a_plain_image_stays_plain_at_another_size(segmenter, min_size):
-    network = SEGMENTERS[segmenter](tiny_backbone(8, 8, 3), min_size=min_size, max_size=200)
+    network = SEGMENTERS[segmenter](networks.tiny(width=8, fpn_channels=8), min_size=min_size, max_size=200)
     images = torch.tensor([0.1, 0.5, 0.9])[None, :, None, None].expand(1, 3, 64, 96)
     with seen_by(body(network)) as seen:
         network.features(images)

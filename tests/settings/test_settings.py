@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from eosvos.run.help import options
-from eosvos.run.train import starting_point
 from settings_table import BASES, ROWS, TINY, all_settings, overrides_of
 from torch import nn
 
+from eosvos.config.help import options
 from eosvos.errors import UserError
+from eosvos.training.train import initialisation
 
 
 def test_every_declared_setting_has_a_row_and_every_row_a_setting():
@@ -39,7 +40,7 @@ DATASETS["davis2016"] = DATASETS["davis2017"].replace("davis2017", "davis2016")
 
 @pytest.mark.parametrize("dataset", options("dataset"))
 def test_no_video_is_trained_on_and_reported_on(run_of, dataset):
-    videos = run_of(f"{TINY} {DATASETS[dataset]} report.tuning_videos=0").videos
+    videos = run_of(f"{TINY} {DATASETS[dataset]} final_eval.selection_videos=0").videos
     pool = [videos.train[i] for i in range(min(len(videos.train), 20))]
     trained = {(entry[0] if isinstance(entry, tuple) else entry).name for entry in pool}
     validated, reported = ({video.name for video in part} for part in (videos.val, videos.test))
@@ -71,7 +72,8 @@ def test_nothing_in_the_files_of_a_resumed_run_is_executed(run_of, tmp_path):
     folder = tmp_path / "checkpoints"
     folder.mkdir()
     torch.save({"weights": Hostile(tmp_path / "touched")}, folder / "start.pt")
-    cfg = run_of(f"{TINY} {BASES['synthetic']}", f"checkpoint={folder / 'last.ckpt'}").cfg
+    (folder / "last.ckpt").touch()
+    config = run_of(f"{TINY} {BASES['synthetic']}", f"checkpoint={folder / 'last.ckpt'}").config
     with pytest.raises((UserError, pickle.UnpicklingError)):
-        starting_point(cfg, nn.Linear(1, 1), resumed=True)
+        initialisation(config, nn.Linear(1, 1), resumed=True)
     assert not (tmp_path / "touched").exists()

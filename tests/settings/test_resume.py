@@ -6,24 +6,27 @@ from pathlib import Path
 import pytest
 import torch
 from eosvos.run.checkpoint import StoreRun
-from eosvos.run.networks import build_learner, model_config
+from eosvos.run.networks import build_learner
 from eosvos.run.train import with_checkpoint
 from settings_table import ROWS, overrides_of
 from torch import nn
 from whole_runs import changed
 
+from eosvos.config.checks import check
 from eosvos.errors import UserError
+from eosvos.evaluation.start import with_checkpoint
+from eosvos.meta.model import Model, build_learner
+from eosvos.meta.stored import KEY, PREFIX, SETTINGS
+from eosvos.training.resume import StoreRun, check_same_run
 
 MAY_CHANGE = {
     # How long, on what hardware, where to, and what is shown.
     *("iterations", "parent.steps", "val_every", "threads", "checkpoint", "resume"),
-    *("output", "results", "overwrite", "logger"),
-    *(
-        f"trainer.{name}"
-        for name in ("accelerator", "devices", "workers", "log_every", "save_minutes", "progress")
-    ),
-    # What only validation, the report and segmenting look at.
-    *("report.rates", "report.strips", "report.tuning_videos"),
+    *("output", "results", "overwrite", "trusted", "logger", "callbacks", "progress_bar:leave"),
+    *("trainer.accelerator", "trainer.devices", "trainer.num_workers", "trainer.log_every_n_steps"),
+    *("trainer.save_minutes", "trainer.enable_progress_bar"),
+    # What only validation, the final evaluation and segmenting look at.
+    *("final_eval.lr_grid", "final_eval.visualisations", "final_eval.selection_videos"),
     *(setting for setting in ROWS if setting.startswith("finetune.")),
     *(setting for setting in ROWS if setting.partition(":")[2].startswith(("val.", "test."))),
     *("mask_rcnn:nms_threshold", "mask_rcnn:score_threshold", "mask_rcnn:rpn_proposals_test"),
@@ -34,11 +37,11 @@ MAY_CHANGE = {
 }
 """Settings that a resumed run may have otherwise."""
 
-SAID = {"report.hold_out": "held_out_tuning_videos"}
+SAID = {"final_eval.exclude_from_training": "excluded_videos"}
 """What a refusal calls a setting, unless it is the last part of its name."""
 
 # Loggers and networks are built of what is compared as a whole.
-SETTINGS = [
+COMPARED = [
     setting
     for setting in ROWS
     if setting.partition(":")[0] not in ("csv", "tensorboard", "wandb", "torchvision_resnet", "timm_backbone")
@@ -53,11 +56,11 @@ def resume(run_of, tmp_path_factory) -> Callable[[str], None]:
 
     def saved(base: str) -> tuple[Path, nn.Module]:
         if base not in made:
-            cfg, path = run_of(base).cfg, folder / f"{len(made)}.ckpt"
-            learner = build_learner(model_config(cfg), cfg.seed)
-            state = {f"learner.{name}": value for name, value in learner.state_dict().items()}
-            store = StoreRun(cfg, "meta")
-            content = {"eosvos": store.content, "eosvos_run": store.settings, "iteration": 1}
+            config, path = run_of(base).config, folder / f"{len(made)}.ckpt"
+            learner = build_learner(Model.of(config), config.seed)
+            state = {PREFIX + name: value for name, value in learner.state_dict().items()}
+            store = StoreRun(config, "meta")
+            content = {KEY: store.content, SETTINGS: store.settings, "iteration": 1}
             torch.save({**content, "state_dict": state}, path)
             made[base] = path, learner
         return made[base]
@@ -65,18 +68,19 @@ def resume(run_of, tmp_path_factory) -> Callable[[str], None]:
     def resumed(setting: str) -> None:
         base, change = overrides_of(setting, ROWS[setting])
         path, learner = saved(base)
-        after = changed(run_of(base, change).cfg, f"checkpoint='{path}' resume=true")
+        after = check(changed(run_of(base, change).cfg, f"checkpoint='{path}' resume=true"))
         keys = [override.partition("=")[0] for override in change.split()]
         with pytest.MonkeyPatch.context() as patch:
-            for module in ("train", "checks"):
-                patch.setattr(f"eosvos.run.{module}.overridden", lambda: keys)
-            patch.setattr("eosvos.run.checkpoint.build_learner", lambda *_, **__: learner)
-            with_checkpoint(after)
+            patch.setattr("eosvos.evaluation.start.overridden", lambda: keys)
+            patch.setattr("eosvos.meta.checkpoint.build_learner", lambda *_, **__: learner)
+            config, loaded = with_checkpoint(after)
+        assert loaded is not None
+        check_same_run(config, loaded)
 
     return resumed
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("setting", COMPARED)
 def test_a_changed_setting_is_refused_by_name_unless_it_may_change(resume, setting):
     if setting in MAY_CHANGE:
         resume(setting)

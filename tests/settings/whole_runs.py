@@ -1,10 +1,10 @@
-"""What the commands give to Lightning, to the report and to the predictor, without doing the work."""
+"""What the commands give to Lightning, to the final evaluation and to the predictor, without doing the work."""
 
 import copy
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -13,34 +13,46 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from eosvos.evaluation.report import ReportRow
-from eosvos.run.checks import Videos, prepare
-from eosvos.run.evaluate import evaluate
-from eosvos.run.help import CONF
-from eosvos.run.instantiate import build
-from eosvos.run.networks import build_learner, model_config
-from eosvos.run.report import Comparison
-from eosvos.run.stages import data_module
-from eosvos.run.train import train
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+import eosvos.meta.checkpoint
+from eosvos.config.build import build
+from eosvos.config.checks import check
+from eosvos.config.help import CONF
+from eosvos.config.training import Config
 from eosvos.data.datamodule import VOSDataModule
+from eosvos.data.splits import Videos
 from eosvos.data.tasks import Task
 from eosvos.errors import UserError
+from eosvos.evaluation.evaluate import evaluate
+from eosvos.evaluation.tables import Row
 from eosvos.inference.predictor import Predictor
 from eosvos.meta.learner import MetaLearner
+from eosvos.meta.model import Model, build_learner
 from eosvos.meta.module import MetaModule
 from eosvos.models.segmenter import Segmenter
+from eosvos.sweep import prepare
+from eosvos.training.final_eval import FinalEvaluation
+from eosvos.training.train import train
+from eosvos.training.trainer import data_module
 
 
-class Asked(pl.Trainer):
+class NotingTrainer(pl.Trainer):
     """A Trainer that keeps what it is asked for."""
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
         self.given = given
+
+
+class NotingData(VOSDataModule):
+    """A data module that keeps what it draws its tasks from."""
+
+    def __init__(self, train: Any, *others: Any, **options: Any) -> None:
+        super().__init__(train, *others, **options)
+        self.drawn_from = train
 
 
 @dataclass
@@ -55,13 +67,19 @@ class Stage:
 
 @dataclass
 class Given:
-    """What train.py gives to Lightning by stage, to the report, and to the rest; or its error."""
+    """What a command gives to Lightning by stage, to the final evaluation, and to the rest; or its error.
 
-    stages: dict[str, Stage]
+    trusted: the packages that may bring a checkpoint's networks, at each reading of one. processes: how many
+    evaluate.py starts.
+    """
+
+    stages: dict[str, Stage] = field(default_factory=dict)
     threads: int | None = None
     device: str | None = None
-    comparison: Comparison | None = None
+    processes: int | None = None
+    final_evaluation: FinalEvaluation | None = None
     learner: MetaLearner | None = None
+    trusted: list[list[str]] = field(default_factory=list)
     error: str | None = None
 
 
@@ -72,39 +90,44 @@ class Run:
         self.cfg = cfg
 
     @cached_property
+    def config(self) -> Config:
+        return check(self.cfg)
+
+    @cached_property
     def videos(self) -> Videos:
-        return prepare(self.fresh())
+        return prepare(self.cfg)[1]
 
     @cached_property
     def network(self) -> Segmenter:
-        return build_learner(model_config(self.cfg), self.cfg.seed).segmenter
+        return build_learner(Model.of(self.config), self.config.seed).segmenter
 
     @cached_property
     def logger(self) -> Any:
-        [node] = self.cfg.logger.values()
+        [node] = self.config.logger.values()
         return build(node)
 
-    def tasks(self, stage: str) -> list[Task]:
+    def tasks(self, stage: Any) -> list[Task]:
         """The first tasks of a stage, as its data module draws them."""
-        return first_tasks(data_module(self.cfg, self.videos, stage))
+        return first_tasks(data_module(self.config, self.videos, stage))
 
     @cached_property
     def given(self) -> Given:
-        found = Given({})
+        found = Given()
         with listening(found) as patch:
             patch.setattr(pl.Trainer, "fit", fitting(found))
-            patch.setattr("eosvos.run.stages.pl.Trainer", Asked)
+            patch.setattr("eosvos.training.trainer.pl.Trainer", NotingTrainer)
+            patch.setattr("eosvos.training.trainer.VOSDataModule", NotingData)
             patch.setattr(pl.Trainer, "save_checkpoint", lambda trainer, path: None)
-            patch.setattr("eosvos.run.train.digest_of", lambda path: "digest")
-            patch.setattr("eosvos.run.train.close", lambda loggers: None)
+            patch.setattr("eosvos.training.train.digest_of", lambda path: "digest")
+            patch.setattr("eosvos.training.train.close_loggers", lambda loggers: None)
 
-            def compare(before: Any, after: Any, comparison: Comparison) -> list[ReportRow]:
-                found.comparison = comparison
-                return [ReportRow("after", ())]
+            def rows(evaluation: FinalEvaluation, *_: Any) -> list[Row]:
+                found.final_evaluation = evaluation
+                return [Row("meta-learned", ())]
 
-            patch.setattr("eosvos.run.train.compare", compare)
+            patch.setattr(FinalEvaluation, "rows", rows)
             try:
-                found.learner = train(self.fresh(), self.videos).learner
+                found.learner = train(*prepare(self.fresh())).learner
             except UserError as error:
                 found.error = str(error)
         return found
@@ -113,19 +136,19 @@ class Run:
     def evaluation(self) -> dict[str, Any]:
         """What evaluate.py segments with what, into which folder, on which device; or its error."""
         found: dict[str, Any] = {}
-        heard = Given({})
+        heard = Given()
 
         def fill(folder: Any, predictor: Predictor, videos: Any, **_: Any) -> list[Any]:
-            found.update(folder=folder, predictor=predictor, videos=videos, device=heard.device)
+            found.update(folder=folder, predictor=predictor, videos=videos)
             return []
 
         with listening(heard) as patch:
-            patch.setattr("eosvos.run.evaluate.fill_folder", fill)
+            patch.setattr("eosvos.evaluation.evaluate.fill_folder", fill)
             try:
-                evaluate(self.fresh())
+                evaluate(*prepare(self.fresh(), training=False))
             except UserError as error:
                 found["error"] = str(error)
-        return found
+        return {**found, "device": heard.device, "processes": heard.processes, "trusted": heard.trusted}
 
     def fresh(self) -> DictConfig:
         """The configuration, whose folder is not there yet."""
@@ -145,25 +168,38 @@ class Run:
         return self.meta, self.parent
 
     def optimizer(self, stage: str) -> tuple[dict[str, Any], Callable[[int], float]]:
-        """Groups of the optimiser by name, and the factor of their rates at an iteration."""
+        """Groups of the optimiser by name, and the factor of their learning rates at an iteration."""
         [optimizer], [schedule] = self.given.stages[stage].module.configure_optimizers()
-        groups = {group.get("name", "all"): group for group in optimizer.param_groups}
+        groups = {group["name"]: group for group in optimizer.param_groups if "name" in group}
         return {**groups, "all": optimizer}, schedule["scheduler"].lr_lambdas[0]
 
 
 @contextmanager
 def listening(heard: Given) -> Iterator[pytest.MonkeyPatch]:
-    """Note the number of threads and the device, and leave both as they are; spare git and the disk."""
+    """Note threads, device, processes and trust, and leave the first as they are; spare git and the disk."""
+    check_trusted = eosvos.meta.checkpoint.check_trusted
+
+    def note_trusted(config: Any, source: str, trusted: Any) -> None:
+        heard.trusted.append(list(trusted))
+        check_trusted(config, source, trusted)
+
+    class Fabric:
+        def __init__(self, devices: int, **_: Any) -> None:
+            heard.processes = devices
+
+        def launch(self) -> None:
+            pass
+
     with pytest.MonkeyPatch.context() as patch:
         for name in ("OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
             patch.setenv(name, "1")
         patch.setattr(torch, "set_num_threads", lambda number: setattr(heard, "threads", number))
-        patch.setattr("eosvos.run.record.git_state", lambda: None)
+        patch.setattr("eosvos.evaluation.record.git_state", lambda: None)
+        patch.setattr("eosvos.evaluation.evaluate.Fabric", Fabric)
+        patch.setattr("eosvos.meta.checkpoint.check_trusted", note_trusted)
         patch.setattr("os.fsync", lambda file: None)
-        for module in ("train", "evaluate"):
-            patch.setattr(
-                f"eosvos.run.{module}.device_for", lambda name: setattr(heard, "device", name) or "cpu"
-            )
+        for module in ("training.train", "evaluation.evaluate"):
+            patch.setattr(f"eosvos.{module}.device_for", lambda name: setattr(heard, "device", name) or "cpu")
         yield patch
 
 
@@ -189,5 +225,5 @@ def changed(cfg: DictConfig, change: str) -> DictConfig:
     """A copy with other values, which is made in a tenth of the time of composing."""
     copied = copy.deepcopy(cfg)
     for override in OverridesParser.create().parse_overrides(change.split()):
-        OmegaConf.update(copied, override.key_or_group, override.value())
+        OmegaConf.update(copied, override.key_or_group, override.value(), force_add=override.is_force_add())
     return copied

@@ -14,8 +14,8 @@ from eosvos.data.sequence import VideoSequence
 from eosvos.data.tasks import Task
 from eosvos.inference.predictor import Predictor
 from eosvos.meta.learner import MetaLearner
-from eosvos.models.segmenter import Batch, Features, Prediction, Segmenter
-from eosvos.run.saving import SaveLast
+from eosvos.models.segmenter import Batch, Features, Segmenter
+from eosvos.training.callbacks import SaveLast
 
 
 def tensors(values: Iterable[Tensor]) -> list[tuple[tuple[int, ...], bytes]]:
@@ -55,27 +55,27 @@ def described(videos: Iterable[VideoSequence]) -> Any:
     ]
 
 
-def pooled(pool: Any) -> Any:
+def drawn_from(source: Any) -> Any:
     """What is drawn from, a few entries of it."""
-    entries = [pool[i] for i in range(min(len(pool), 6))]
+    entries = [source[i] for i in range(min(len(source), 6))]
     return described(entry[0] if isinstance(entry, tuple) else entry for entry in entries)
 
 
 PARTS: dict[str, Callable[[Run], list[Any]]] = {
-    "train": lambda run: [pooled(run.videos.train)],
+    "train": lambda run: [drawn_from(run.videos.train)],
     "val": lambda run: [described(run.videos.val)],
     "test": lambda run: [described(run.videos.test)],
 }
 
 
 def trained_on(run: Run) -> list[Any]:
-    return [pooled(run.meta.data.sampler._pool), pooled(run.parent.data.sampler._pool)]
+    return [drawn_from(stage.data.drawn_from) for stage in run.stages]
 
 
 def every_part(run: Run) -> list[Any]:
     """Where each part is used, in both commands."""
-    validated, reported = run.meta.data.val_dataloader(), run.given.comparison.test
-    return [*trained_on(run), described(validated), described(reported), described(run.evaluation["videos"])]
+    used = run.meta.data.val_dataloader(), run.given.final_evaluation.test, run.evaluation["videos"]
+    return [*trained_on(run), *map(described, used)]
 
 
 class Eight(VideoSequence):
@@ -111,12 +111,12 @@ class Noting(Segmenter):
         return Features({"images": images}, (16, 20))
 
     def segment(
-        self, features: Features, index: int, prior: Tensor | None = None, search: bool = False
-    ) -> Prediction:
+        self, features: Features, index: int, prior: Tensor | None = None, redetect: bool = False
+    ) -> Tensor:
         self.events.append(("draw", float(torch.rand(()))))
         probability = torch.zeros(16, 20)
         probability[4:10, 4:10] = 1
-        return Prediction(probability, torch.tensor([4.0, 4.0, 10.0, 10.0]), 1.0)
+        return probability
 
     def head_parameters(self) -> list[nn.Parameter]:
         return []
@@ -130,16 +130,14 @@ class NotingAdapter:
         self.segmenter: Segmenter = Noting(self.events)
         self.made: list[Segmenter] = []
 
-    def adapt(
-        self, batches: Iterable[Batch], differentiable: bool = False, start: Segmenter | None = None
-    ) -> Segmenter:
+    def adapt(self, batches: Iterable[Batch], *, start: Segmenter | None = None) -> Segmenter:
         images = [tensors([batch]) for batch, _ in batches]
         self.events.append(("adapt", images, None if start is None else self.made.index(start)))
         self.made.append(Noting(self.events))
         return self.made[-1]
 
-    def with_rate(self, rate: float) -> "NotingAdapter":
-        self.events.append(("rate", rate))
+    def with_fixed_lr(self, lr: float) -> "NotingAdapter":
+        self.events.append(("fixed learning rate", lr))
         return self
 
 
@@ -158,13 +156,13 @@ def by_evaluation(run: Run) -> list[Any]:
     return followed(lambda adapter: list(Predictor(adapter, made.finetune, made.seed).segment(Eight())))
 
 
-def by_report(run: Run) -> list[Any]:
-    given = run.given.comparison
+def by_final_evaluation(run: Run) -> list[Any]:
+    given = run.given.final_evaluation
     return followed(lambda adapter: list(Predictor(adapter, given.finetune, given.seed).segment(Eight())))
 
 
 def fine_tuning(run: Run) -> list[Any]:
-    return [by_validation(run), by_evaluation(run), by_report(run)]
+    return [by_validation(run), by_evaluation(run), by_final_evaluation(run)]
 
 
 def learner(run: Run) -> MetaLearner:
@@ -172,12 +170,12 @@ def learner(run: Run) -> MetaLearner:
 
 
 def bounded(run: Run) -> list[Any]:
-    """The rates of an outer step that went too far."""
+    """The inner learning rates of an outer step that went too far."""
     copied = copy.deepcopy(learner(run))
-    for value in copied.rates():
+    for value in copied.inner_lrs():
         value.data.fill_(9.0)
-    copied.clamp_rates()
-    return [tensors(copied.rates())]
+    copied.clamp_inner_lrs()
+    return [tensors(copied.inner_lrs())]
 
 
 def groups(key: str, *names: str) -> Callable[[Run], list[Any]]:
@@ -205,13 +203,36 @@ def network_size(run: Run) -> list[Any]:
     return [batch.image_sizes]
 
 
-def strips(run: Run) -> list[Any]:
-    """How many strips the report draws."""
+def visualisations(run: Run) -> list[Any]:
+    """Of how many videos the final evaluation draws frames."""
     drawn: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("eosvos.run.report.fill_folder", lambda *given: drawn.append(given[3]) or [])
-        run.given.comparison.learned("after", run.given.learner)
+        patch.setattr("eosvos.training.final_eval.fill_folder", lambda *given: drawn.append(given[3]) or [])
+        run.given.final_evaluation.with_inner_lr("meta-learned", run.given.learner)
     return drawn
+
+
+NEAR, FAR = [20.0, 16.0, 60.0, 48.0], [64.0, 4.0, 90.0, 30.0]
+
+
+def detection(run: Run) -> tuple[int, list[float]]:
+    """How many boxes a detector classifies after a frame with the object at NEAR, and which box it takes.
+
+    The scores are made up: that of FAR is a little higher.
+    """
+    classified: list[int] = []
+    network = run.network
+
+    def detect(maps: Any, proposals: Tensor, size: Any) -> tuple[Tensor, Tensor]:
+        classified.append(len(proposals))
+        return torch.tensor([FAR, NEAR]), torch.tensor([0.9, 0.8])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network.roi_heads, "detect", detect)
+        frame = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            found = network.detect(network.features(frame), 0, torch.tensor(NEAR))
+    return classified[0], found.box.round().tolist()
 
 
 def loggers(run: Run) -> list[Any]:
@@ -226,10 +247,15 @@ def progress(run: Run) -> list[Any]:
     return [any(isinstance(c, RichProgressBar) for c in s.trainer.callbacks) for s in run.stages]
 
 
-def saved_every(run: Run) -> list[Any]:
-    return [run.meta.trainer.val_check_interval]
+def callbacks(run: Run) -> list[Any]:
+    return [{type(callback) for callback in stage.trainer.callbacks} for stage in run.stages]
 
 
-def save_seconds(run: Run) -> list[Any]:
-    """How often each stage saves by time."""
-    return [c.seconds for stage in run.stages for c in stage.trainer.callbacks if isinstance(c, SaveLast)]
+def progress_bar_stays(run: Run) -> list[Any]:
+    bars = [c for stage in run.stages for c in stage.trainer.callbacks if isinstance(c, RichProgressBar)]
+    return [bar._leave for bar in bars]
+
+
+def seconds_between_checkpoints(run: Run) -> list[Any]:
+    found = [c for stage in run.stages for c in stage.trainer.callbacks if isinstance(c, SaveLast)]
+    return [callback.seconds for callback in found]
