@@ -9,7 +9,15 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from eosvos.errors import UserError
-from eosvos.processes import all_reduce_sum, cores, broadcast_from_rank_zero, all_gather, is_rank_zero, rank_and_world_size, map_across_ranks
+from eosvos.processes import (
+    all_reduce_sum,
+    cores,
+    broadcast_from_rank_zero,
+    all_gather,
+    is_rank_zero,
+    rank_and_world_size,
+    map_across_ranks,
+)
 
 
 def connected(rank, port, work, folder):

@@ -9,7 +9,7 @@ from pydantic_core import PydanticUndefined
 
 from eosvos.config import data, models
 from eosvos.config.command_line import devices_for
-from eosvos.config.help import options_table
+from eosvos.config.help import options, options_table
 from eosvos.config.setting import Settings
 from eosvos.config.training import Config
 
@@ -30,19 +30,22 @@ DECLARED = {declared.target: declared for declared in [*SOURCES.values(), *NETWO
 """Declarations of what is built by a `_target_`; others take their keys as keyword arguments."""
 
 
-def defaults(declared: type[Settings]) -> dict[str, Any]:
-    """The default of every setting: ??? for one without, nothing for what a config group chooses."""
-    values = {name: _default(field) for name, field in declared.model_fields.items()}
+def defaults(declared: type[Settings], group: str = "") -> dict[str, Any]:
+    """The default of every setting: ??? for one without, nothing for what a config group chooses.
+
+    group: where the settings are in the configuration, as in "meta/outer/".
+    """
+    values = {name: _default(field, group + name) for name, field in declared.model_fields.items()}
     return {"_target_": declared.target, **values} if declared.target else values
 
 
-def _default(field: Any) -> Any:
+def _default(field: Any, path: str) -> Any:
     value = field.get_default(call_default_factory=True)
     if value is PydanticUndefined:
         return "???"
     if isinstance(value, Settings):
-        return defaults(type(value))
-    return {} if isinstance(value, dict) else value
+        return defaults(type(value), f"{path}/")
+    return {} if isinstance(value, dict) and options(path) else value
 
 
 def dataset_defaults(source: type[Settings]) -> dict[str, Any]:

@@ -11,27 +11,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from hydra import config, initialize_config_dir
 from PIL import Image
 
-from eosvos.run.checkpoint import read_checkpoint
-from eosvos.run.schema import register
-from eosvos.run.train import train
+from eosvos.meta.checkpoint import read_checkpoint
+from eosvos.config.schema import register
+from eosvos.training.train import train
 
 ROOT = Path(__file__).resolve().parents[2]
 # The semantic segmenter draws no samples, which the last bits of a sum could change.
 SMALL = (
-    "segmenter=semantic",
+    LIGHT,
     "dataset.size=[32,48]",
     "dataset.num_frames=3",
-    "dataset.val.count=2",
-    "dataset.test.count=2",
+    "dataset.val.num_videos=2",
+    "dataset.test.num_videos=2",
     "backbone.width=8",
     "backbone.fpn_channels=16",
-    "meta.batch=2",
+    "meta.batch_size=2",
     "meta.inner_steps=2",
     "finetune.steps=1",
-    "report.tuning_videos=0",
+    "final_eval.selection_videos=0",
     "iterations=2",
     "val_every=1",
 )
@@ -72,7 +72,7 @@ def test_mistake_is_one_sentence_and_status_2(tmp_path):
     said = [line for line in done.stderr.splitlines() if "import time:" not in line]
     assert done.returncode == 2
     assert said == [
-        "error: meta.batch=4 cannot be shared evenly among trainer.devices=3 processes: "
+        "error: meta.batch_size=4 cannot be shared evenly among trainer.devices=3 processes: "
         "set meta.batch to a multiple of 3"
     ]
     assert not any(line.endswith(" torch") for line in done.stderr.splitlines())
@@ -88,7 +88,7 @@ def trained(tmp_path_factory):
         *SMALL,
         "parent.steps=1",
         "trainer.devices=2",
-        "trainer.workers=1",
+        "trainer.num_workers=1",
         "logger=[csv,wandb]",
         "logger.wandb.offline=true",
     )
@@ -110,9 +110,9 @@ def test_two_processes_write_one_folder(trained):
 def test_two_processes_learn_what_one_learns(trained, tmp_path):
     run, _ = trained
     register()
-    settings = ("parent.steps=1", "logger=csv", "trainer.progress=false", f"output={tmp_path}")
+    settings = ("parent.steps=1", "logger=csv", "trainer.enable_progress_bar=false", f"output={tmp_path}")
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        train(compose("train", overrides=[*SMALL, *settings]))
+        train(config("train", overrides=[*SMALL, *settings]))
     learned = [movement(folder / "checkpoints") for folder in (run, tmp_path)]
     assert learned[1].norm() > 0
     # Adam makes much of the last bits of gradients that are nearly zero.
@@ -125,12 +125,12 @@ def test_two_processes_learn_what_one_learns(trained, tmp_path):
 
 def test_two_processes_report_what_one_does(trained, tmp_path):
     run, _ = trained
-    settings = ("parent.steps=1", "logger=csv", "trainer.progress=false", f"output={tmp_path}")
+    settings = ("parent.steps=1", "logger=csv", "trainer.enable_progress_bar=false", f"output={tmp_path}")
     # Without the report, the run is not finished.
     shutil.copytree(run / "checkpoints", tmp_path / "half" / "checkpoints")
     last = f"checkpoint={tmp_path / 'half' / 'checkpoints' / 'last.ckpt'}"
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        result = train(compose("train", overrides=[*SMALL, *settings, last, "resume=true"]))
+        result = train(config("train", overrides=[*SMALL, *settings, last, "resume=true"]))
     shared = json.loads((run / "report.json").read_text())
     assert [row["name"] for row in shared] == [row.name for row in result.rows]
     for mine, theirs in zip(result.rows, shared, strict=True):
@@ -153,21 +153,26 @@ def test_a_file_that_one_of_two_processes_cannot_read_ends_both_with_a_checkpoin
     # Its header is in order, so that it is found when it is decoded: by the process that draws it first.
     whole = (tmp_path / "frames/07.png").read_bytes()
     (tmp_path / "frames/07.png").write_bytes(whole[: len(whole) // 2])
-    choices = ("dataset=folder", "segmenter=semantic", "backbone=tiny", "meta=tiny", "schedule=minutes")
+    choices = ("dataset=folder", LIGHT, "backbone=tiny", "meta=tiny", "schedule=minutes")
     settings = ("dataset.images=frames", "dataset.masks=masks", "trainer=cpu", "trainer.devices=2")
-    sizes = ("meta.batch=2", "meta.inner_steps=1", "backbone.width=8", "trainer.progress=false")
+    sizes = (
+        "meta.batch_size=2",
+        "meta.inner_steps=1",
+        "backbone.width=8",
+        "trainer.enable_progress_bar=false",
+    )
     done = command(tmp_path, "train.py", *choices, *settings, *sizes, "iterations=1000", "val_every=1000")
     assert done.returncode == 2, done.stderr
     (said,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert "frames/07.png cannot be read" in said
     last = Path(said.partition("checkpoint=")[2].split()[0])
-    assert 0 < read_checkpoint(last)["iteration"] < 1000
+    assert 0 < read_checkpoint(last)[0]["iteration"] < 1000
 
 
 def movement(checkpoints):
     """What meta-training has changed, all values in one tensor [N]."""
     start = torch.load(checkpoints / "start.pt", weights_only=True)
-    last = read_checkpoint(checkpoints / "last.ckpt")["state_dict"]
+    last = read_checkpoint(checkpoints / "last.ckpt")[0]["state_dict"]
     return torch.cat([(last[f"learner.{name}"] - value).flatten() for name, value in start.items()])
 
 

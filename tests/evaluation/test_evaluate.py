@@ -7,14 +7,15 @@ import signal
 
 import numpy as np
 import pytest
+from helpers import LIGHT, compose
 from PIL import Image
 
 from eosvos import writing
 from eosvos.errors import UserError
-from eosvos.run.checks import prepare
-from eosvos.run.evaluate import evaluate
+from eosvos.evaluation.evaluate import evaluate
+from eosvos.sweep import prepare
 
-NETS = ("segmenter=semantic", "backbone=tiny", "backbone.width=8", "backbone.fpn_channels=16", "trainer=cpu")
+NETS = (LIGHT, "backbone=tiny", "backbone.width=8", "backbone.fpn_channels=16", "trainer=cpu")
 QUICK = ("finetune=quick", "finetune.steps=1", "logger=csv")
 
 
@@ -48,12 +49,12 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(compose):
+def run(config):
     """Evaluate folders of clips, as the command line does: the record of each by name."""
 
     def evaluated(*overrides, images="clips", masks="masks", results="out"):
         data = ("dataset=folder", f"dataset.images={images}", f"dataset.masks={masks}")
-        row = evaluate(compose(*data, *NETS, *QUICK, f"results={results}", *overrides, entry="evaluate"))
+        row = evaluate(config(*data, *NETS, *QUICK, f"results={results}", *overrides, entry="evaluate"))
         return {record.sequence: record for record in row.records}
 
     return evaluated
@@ -127,7 +128,7 @@ def test_the_same_paths_elsewhere_are_other_videos(run, here, tmp_path, monkeypa
         ("clips", "masks", "masks/one"),
     ],
 )
-def test_nothing_is_written_where_videos_are_read(run, compose, here, images, masks, results):
+def test_nothing_is_written_where_videos_are_read(run, config, here, images, masks, results):
     (here / "link").symlink_to(here / "clips/one")
     (here / "linked").mkdir()
     (here / "linked/one").symlink_to(here / "clips/one")
@@ -140,13 +141,13 @@ def test_nothing_is_written_where_videos_are_read(run, compose, here, images, ma
     assert content(here) == before
     data = ("dataset=folder", f"dataset.images={images}", f"dataset.masks={masks}", f"results={results}")
     with pytest.raises(UserError, match="would write into"):
-        prepare(compose(*data, *NETS, "iterations=0"))
+        prepare(config(*data, *NETS, "iterations=0"))
 
 
 @pytest.mark.parametrize(
     "results", ["JPEGImages/480p", "Annotations/480p", "Annotations/480p/out", "Results", ""]
 )
-def test_nothing_is_written_among_the_files_of_a_benchmark(compose, here, results):
+def test_nothing_is_written_among_the_files_of_a_benchmark(config, here, results):
     write_clip(here / "DAVIS/JPEGImages/480p/cat")
     for path in (here / "DAVIS/JPEGImages/480p/cat").iterdir():
         path.rename(path.with_suffix(".jpg"))
@@ -154,7 +155,7 @@ def test_nothing_is_written_among_the_files_of_a_benchmark(compose, here, result
     (here / "DAVIS/ImageSets/2017").mkdir(parents=True)
     (here / "DAVIS/ImageSets/2017/val.txt").write_text("cat\n")
     data = ("dataset=davis2017", "dataset.root=DAVIS", f"results=DAVIS/{results}")
-    cfg = compose(*data, *NETS, entry="evaluate")
+    cfg = config(*data, *NETS, entry="evaluate")
     if results in ("Results", ""):
         assert prepare(cfg, training=False).test
         return
