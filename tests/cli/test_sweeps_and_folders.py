@@ -5,7 +5,8 @@ import subprocess
 import sys
 import time
 
-from test_commands import ROOT, SMALL, command
+from helpers import ROOT
+from test_commands import SMALL, command
 
 ONE = (
     *SMALL,

@@ -311,8 +311,7 @@ def test_a_broken_start_beside_the_checkpoint(saved, tmp_path, damage):
         )
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "radam"])
-def test_the_state_of_another_optimizer_is_refused(optimizer, saved, tmp_path):
-    trainer, module = resumption("meta", saved, tmp_path, f"meta/outer/optimizer={optimizer}")
+def test_the_state_of_another_optimizer_is_refused(saved, tmp_path):
+    trainer, module = resumption("meta", saved, tmp_path, "meta/outer/optimizer=sgd")
     message = refusal(lambda path: check_resumable(path, trainer, module, trusted=[]), saved["meta"])
-    assert BROKEN in str(message)
+    assert f"{BROKEN}optimizer_states" in str(message)

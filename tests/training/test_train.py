@@ -270,8 +270,9 @@ def test_resuming_into_the_same_folder_keeps_the_log(config, tmp_path, monkeypat
     assert trained == [["0"], ["1"], ["2"]]
 
 
-def test_a_finished_run_can_be_resumed_for_more(config, tmp_path):
-    constant = ("meta.outer.min_lr_ratio=null", "val_every=1")
+@pytest.mark.parametrize("others", [(), (LIGHT, "meta/outer/optimizer=sgd")], ids=["adam", "sgd"])
+def test_a_finished_run_can_be_resumed_for_more(config, tmp_path, others):
+    constant = ("meta.outer.min_lr_ratio=null", "val_every=1", *others)
     whole = train(config(*SMALL, *constant, "iterations=2", output="whole"))
     train(config(*SMALL, *constant, "iterations=1", output="half"))
     best = f"checkpoint={tmp_path / 'half' / 'checkpoints' / 'best.ckpt'}"
