@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from subprocess import Popen
 from types import FrameType
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
+# How long processes wait for one another: some have longer videos to segment than others.
+TIMEOUT = timedelta(hours=2)
 # Where Linux (cgroup v2) says how much processor time a container gets in how much time, or max.
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 

@@ -1,7 +1,9 @@
 """Fixtures that all tests share."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -31,3 +33,13 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Callable[..., Any]:
+    """`helpers.config`, whose output is a folder of the test's own, tmp_path/run unless named."""
+    import helpers
+
+    return lambda *overrides, entry="train", output="run": helpers.config(
+        *overrides, entry=entry, output=tmp_path / output
+    )

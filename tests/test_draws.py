@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from eosvos.run.scoring import Validation
 from torch import Tensor, nn
 
 from eosvos.config.data import Augmentation, Synthetic, Tasks

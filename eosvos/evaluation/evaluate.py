@@ -3,8 +3,9 @@
 from itertools import count
 
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
 
-from eosvos.config.training import Config
+from eosvos.config.training import Config, Trainer
 from eosvos.console import console_for_people, say
 from eosvos.data.folder import evaluation_only_masks_message
 from eosvos.data.splits import Videos, list_videos
@@ -16,7 +17,14 @@ from eosvos.evaluation.start import with_checkpoint
 from eosvos.evaluation.tables import Row, rows_table, sequence_table, write_report
 from eosvos.inference.predictor import Predictor
 from eosvos.meta.model import Model, build_learner
-from eosvos.processes import broadcast_from_rank_zero, is_rank_zero
+from eosvos.processes import (
+    TIMEOUT,
+    broadcast_from_rank_zero,
+    interrupt,
+    is_rank_zero,
+    kill_with_rank_zero,
+    take_signals,
+)
 from eosvos.setup import device_for, set_up
 
 
@@ -27,15 +35,13 @@ def evaluate(config: Config, videos: Videos | None = None) -> Row:
     """
     videos = videos or list_videos(config, training=False)
     set_up(config)
-    if config.trainer.devices > 1:
-        Fabric(
-            accelerator=config.trainer.accelerator, devices=config.trainer.devices, strategy="ddp"
-        ).launch()
     config, loaded = with_checkpoint(config)
     if is_rank_zero():
         record_run(config)
     learner = loaded.learner if loaded else build_learner(Model.of(config), config.seed)
     digest = loaded.digest if loaded else None
+    # When all that is wrong with the configuration has been said, by one process.
+    connect(config.trainer)
     folder = broadcast_from_rank_zero(lambda: results_folder(config, digest, config.overwrite))
     predictor = Predictor(
         learner.to(device_for(config.trainer.accelerator)), config.finetune, seed=config.seed
@@ -54,3 +60,16 @@ def evaluate(config: Config, videos: Videos | None = None) -> Row:
         write_report(config.output, [row])
     say(sequence_table([row]), rows_table([row]), f"Masks and tables: {folder.root}")
     return row
+
+
+def connect(trainer: Trainer) -> None:
+    """Start the processes that share the videos, each of which repeats the command line, and connect them."""
+    if trainer.devices == 1:
+        return
+    strategy = DDPStrategy(timeout=TIMEOUT)
+    fabric = Fabric(accelerator=trainer.accelerator, devices=trainer.devices, strategy=strategy)
+    kill_with_rank_zero(lambda: getattr(strategy.launcher, "procs", []))
+    fabric.launch()
+    if not is_rank_zero():
+        # Now that it is connected, the process of rank zero notices its end.
+        take_signals(interrupt)

@@ -57,7 +57,17 @@ def stored(values: Mapping[str, Any], beginning: str) -> Stored:
         first = error.errors()[0]
         entry = ".".join([name, *map(str, first["loc"])])
         raise UserError(f"{beginning}: {entry} is not as it must be ({first['msg']})") from None
+    refuse(beginning, _absent(values, whole, KEY))
     return whole.model_copy(update={"model": whole.model.model_copy(update=networks)})
+
+
+def _absent(values: Mapping[str, Any], settings: Settings, name: str) -> Iterator[str]:
+    """Say which of the settings, nested ones too, have no value: a default could be another than it was."""
+    for key, setting in settings:
+        if key not in values:
+            yield f"{name}.{key} is missing"
+        elif isinstance(setting, Settings):
+            yield from _absent(values[key], setting, f"{name}.{key}")
 
 
 def _component(values: dict[str, Any]) -> dict[str, Any]:

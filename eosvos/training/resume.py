@@ -1,5 +1,6 @@
 """What a run puts into its checkpoints, and what must agree for a run to go on from one."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -7,6 +8,7 @@ from typing import Any, Literal, cast
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
+from torch.optim import Optimizer
 
 from eosvos.compat.lightning import count_iterations
 from eosvos.config.training import Config
@@ -30,7 +32,9 @@ def run_settings(config: Config) -> dict[str, Any]:
         "meta": config.meta.model_dump(),
         "parent": config.parent.model_dump(exclude={"steps"}),
         "precision": config.trainer.precision,
-        "excluded_videos": final_eval.selection_videos if final_eval.exclude_from_training else 0,
+        "final_eval": {
+            "selection_videos": final_eval.selection_videos if final_eval.exclude_from_training else 0
+        },
     }
 
 
@@ -113,10 +117,15 @@ def check_resumable(
     state = content["optimizer_states"][0]["state"]
     # In parent training, a weight has none until a loss depends on it.
     all_step = bool(state) and configuration.stage == "meta"
-    parameters = enumerate(p for group in optimizer.param_groups for p in group["params"])
-    moments = {
-        i: {"step": torch.zeros(()), "exp_avg": p, "exp_avg_sq": p}
-        for i, p in parameters
-        if all_step or i in state
-    }
+    moments = {i: like for i, like in _state_after_a_step(optimizer).items() if all_step or i in state}
     refuse(refusal(path), misfits(state, moments, "optimizer_states.0.state"))
+
+
+def _state_after_a_step(optimizer: Optimizer) -> dict[int, Any]:
+    """What an optimiser of this kind keeps of each parameter once it has taken a step."""
+    stepped = copy.deepcopy(optimizer)
+    for group in stepped.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    stepped.step()
+    return cast(dict[int, Any], stepped.state_dict()["state"])

@@ -1,6 +1,5 @@
 """What the stages of a training run have in common: a Trainer, and the tasks and videos that it is given."""
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +11,7 @@ from eosvos.config.build import build
 from eosvos.config.training import Config
 from eosvos.data.datamodule import VOSDataModule
 from eosvos.data.splits import Videos
-from eosvos.processes import kill_with_rank_zero
+from eosvos.processes import TIMEOUT, kill_with_rank_zero
 from eosvos.training.callbacks import BestCheckpoint, Interruption, SaveLast, WholeCheckpoints
 from eosvos.training.resume import StoreRun, check_resumable
 from eosvos.writing import disk_errors
@@ -20,8 +19,6 @@ from eosvos.writing import disk_errors
 Stage = Literal["parent", "meta"]
 
 LAST = {"parent": "parent-last.ckpt", "meta": "last.ckpt"}
-# How long processes wait for one another: some have longer videos to segment than others.
-TIMEOUT = timedelta(hours=2)
 
 
 def fit(

@@ -8,29 +8,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import helpers
 import numpy as np
 import pytest
 import torch
-from eosvos.run.checkpoint import read_checkpoint
-from eosvos.run.schema import register
-from eosvos.run.train import train
-from hydra import compose, initialize_config_dir
+from helpers import LIGHT, ROOT
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
-# The semantic segmenter draws no samples, which the last bits of a sum could change.
+from eosvos.meta.checkpoint import read_checkpoint
+from eosvos.training.train import train
+
+# LightDeepLab draws no samples, which the last bits of a sum could change.
 SMALL = (
-    "segmenter=semantic",
-    "dataset.size=[32,48]",
-    "dataset.num_frames=3",
-    "dataset.val.count=2",
-    "dataset.test.count=2",
-    "backbone.width=8",
-    "backbone.fpn_channels=16",
-    "meta.batch=2",
-    "meta.inner_steps=2",
-    "finetune.steps=1",
-    "report.tuning_videos=0",
+    *(setting for setting in helpers.SMALL if not setting.startswith(("trainer.", "logger"))),
+    LIGHT,
+    "dataset.val.num_videos=2",
     "iterations=2",
     "val_every=1",
 )
@@ -71,7 +63,7 @@ def test_mistake_is_one_sentence_and_status_2(tmp_path):
     said = [line for line in done.stderr.splitlines() if "import time:" not in line]
     assert done.returncode == 2
     assert said == [
-        "error: meta.batch=4 cannot be shared evenly among trainer.devices=3 processes: "
+        "error: meta.batch_size=4 cannot be shared evenly among trainer.devices=3 processes: "
         "set meta.batch to a multiple of 3"
     ]
     assert not any(line.endswith(" torch") for line in done.stderr.splitlines())
@@ -87,7 +79,7 @@ def trained(tmp_path_factory):
         *SMALL,
         "parent.steps=1",
         "trainer.devices=2",
-        "trainer.workers=1",
+        "trainer.num_workers=1",
         "logger=[csv,wandb]",
         "logger.wandb.offline=true",
     )
@@ -98,7 +90,7 @@ def trained(tmp_path_factory):
 
 def test_two_processes_write_one_folder(trained):
     run, done = trained
-    assert "after" in done.stdout
+    assert "meta-learned" in done.stdout
     assert done.stdout.count("videos of dataset.test") == 1
     about = json.loads((run / "run.json").read_text())
     assert about["seed"] == 0
@@ -108,10 +100,8 @@ def test_two_processes_write_one_folder(trained):
 
 def test_two_processes_learn_what_one_learns(trained, tmp_path):
     run, _ = trained
-    register()
-    settings = ("parent.steps=1", "logger=csv", "trainer.progress=false", f"output={tmp_path}")
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        train(compose("train", overrides=[*SMALL, *settings]))
+    settings = ("parent.steps=1", "logger=csv", "trainer.enable_progress_bar=false")
+    train(helpers.config(*SMALL, *settings, output=tmp_path))
     learned = [movement(folder / "checkpoints") for folder in (run, tmp_path)]
     assert learned[1].norm() > 0
     # Adam makes much of the last bits of gradients that are nearly zero.
@@ -124,12 +114,11 @@ def test_two_processes_learn_what_one_learns(trained, tmp_path):
 
 def test_two_processes_report_what_one_does(trained, tmp_path):
     run, _ = trained
-    settings = ("parent.steps=1", "logger=csv", "trainer.progress=false", f"output={tmp_path}")
+    settings = ("parent.steps=1", "logger=csv", "trainer.enable_progress_bar=false")
     # Without the report, the run is not finished.
     shutil.copytree(run / "checkpoints", tmp_path / "half" / "checkpoints")
     last = f"checkpoint={tmp_path / 'half' / 'checkpoints' / 'last.ckpt'}"
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        result = train(compose("train", overrides=[*SMALL, *settings, last, "resume=true"]))
+    result = train(helpers.config(*SMALL, *settings, last, "resume=true", output=tmp_path))
     shared = json.loads((run / "report.json").read_text())
     assert [row["name"] for row in shared] == [row.name for row in result.rows]
     for mine, theirs in zip(result.rows, shared, strict=True):
@@ -152,21 +141,26 @@ def test_a_file_that_one_of_two_processes_cannot_read_ends_both_with_a_checkpoin
     # Its header is in order, so that it is found when it is decoded: by the process that draws it first.
     whole = (tmp_path / "frames/07.png").read_bytes()
     (tmp_path / "frames/07.png").write_bytes(whole[: len(whole) // 2])
-    choices = ("dataset=folder", "segmenter=semantic", "backbone=tiny", "meta=tiny", "schedule=minutes")
+    choices = ("dataset=folder", LIGHT, "backbone=tiny", "meta=tiny", "finetune=quick")
     settings = ("dataset.images=frames", "dataset.masks=masks", "trainer=cpu", "trainer.devices=2")
-    sizes = ("meta.batch=2", "meta.inner_steps=1", "backbone.width=8", "trainer.progress=false")
+    sizes = (
+        "meta.batch_size=2",
+        "meta.inner_steps=1",
+        "backbone.width=8",
+        "trainer.enable_progress_bar=false",
+    )
     done = command(tmp_path, "train.py", *choices, *settings, *sizes, "iterations=1000", "val_every=1000")
     assert done.returncode == 2, done.stderr
     (said,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert "frames/07.png cannot be read" in said
     last = Path(said.partition("checkpoint=")[2].split()[0])
-    assert 0 < read_checkpoint(last)["iteration"] < 1000
+    assert 0 < read_checkpoint(last)[0]["iteration"] < 1000
 
 
 def movement(checkpoints):
     """What meta-training has changed, all values in one tensor [N]."""
     start = torch.load(checkpoints / "start.pt", weights_only=True)
-    last = read_checkpoint(checkpoints / "last.ckpt")["state_dict"]
+    last = read_checkpoint(checkpoints / "last.ckpt")[0]["state_dict"]
     return torch.cat([(last[f"learner.{name}"] - value).flatten() for name, value in start.items()])
 
 
@@ -181,14 +175,44 @@ def test_wandb_offline(trained):
     assert list(run.glob("wandb/offline-run-*/*.wandb"))
 
 
-def test_evaluate(trained, tmp_path):
+@pytest.fixture(scope="module")
+def evaluated(trained, tmp_path_factory):
+    """Evaluations of a checkpoint by one process and by two: the folder of each, and what it printed."""
     run, _ = trained
     checkpoint = f"checkpoint={run / 'checkpoints' / 'best.ckpt'}"
-    done = command(tmp_path, "evaluate.py", *SMALL, checkpoint, "results=out")
-    assert done.returncode == 0, done.stderr
-    assert "J&F" in done.stdout
-    assert len(list((tmp_path / "out").glob("synthetic-*/*.png"))) == 6
-    assert (tmp_path / "out" / "global_results-test.csv").exists()
+    found = {}
+    for devices in (1, 2):
+        folder = tmp_path_factory.mktemp("evaluate")
+        settings = (*SMALL, checkpoint, "dataset.test.num_videos=3", f"trainer.devices={devices}")
+        done = command(folder, "evaluate.py", *settings, "results=out", "hydra.run.dir=run")
+        assert done.returncode == 0, done.stderr
+        found[devices] = folder, done
+    return found
+
+
+def test_evaluate(evaluated):
+    for folder, done in evaluated.values():
+        assert done.stdout.count("J&F") == 1
+        assert len(list((folder / "out").glob("synthetic-*/*.png"))) == 3 * 3
+        assert (folder / "out" / "global_results-test.csv").exists()
+
+
+def test_two_processes_evaluate_as_one_does(evaluated):
+    one, two = (folder for folder, _ in evaluated.values())
+    names = [sorted(str(p.relative_to(f)) for p in (f / "out").rglob("*") if p.is_file()) for f in (one, two)]
+    assert names[0] == names[1]
+    for name in names[0]:
+        if not name.endswith(".record.json"):
+            assert (one / name).read_bytes() == (two / name).read_bytes(), name
+    rows = [json.loads((folder / "run" / "report.json").read_text()) for folder in (one, two)]
+    assert timeless(rows[0]) == timeless(rows[1])
+
+
+def timeless(value):
+    """Nested dicts and lists without what took seconds."""
+    if isinstance(value, dict):
+        return {k: timeless(v) for k, v in value.items() if not k.startswith(("s/", "seconds"))}
+    return [timeless(item) for item in value] if isinstance(value, list) else value
 
 
 def test_sweep_gives_each_run_its_folder(tmp_path):

@@ -5,14 +5,15 @@ import subprocess
 import sys
 import time
 
-from test_commands import ROOT, SMALL, command
+from helpers import ROOT
+from test_commands import SMALL, command
 
 ONE = (
     *SMALL,
-    "dataset.test.count=1",
+    "dataset.test.num_videos=1",
     "iterations=1",
     "trainer.devices=1",
-    "trainer.progress=false",
+    "trainer.enable_progress_bar=false",
     "logger=csv",
 )
 
@@ -37,7 +38,7 @@ def test_mistakes_leave_nothing_behind(tmp_path):
         ["hydra.run.dir="],
         ["hydra.run.dir=file/run"],
         ["-m", "seed=1,2", "hydra.sweep.dir=."],
-        ["-m", "seed=1,2", "meta.batch=4,0"],
+        ["-m", "seed=1,2", "meta.batch_size=4,0"],
         ["-m", "seed=1,2", "hydra.sweep.subdir=same"],
         ["-m", "seed=1,2", "hydra/launcher=joblib"],
         ["--config-name", "nope"],

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from eosvos.run.checks import prepare
-from eosvos.run.instantiate import build
-from eosvos.run.schema import register
-from hydra import compose, initialize_config_dir
+from hydra import config, initialize_config_dir
 from PIL import Image
+
+from eosvos.config.build import build
+from eosvos.config.schema import register
+from eosvos.sweep import prepare
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,7 +40,7 @@ def composed(configs: Path, *overrides: str):
     register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         folders = [f"hydra.searchpath=[file://{configs}]", f"output={configs.parent / 'run'}"]
-        return compose("train", [*folders, *overrides])
+        return config("train", [*folders, *overrides])
 
 
 def test_the_dataset(documented, tmp_path):

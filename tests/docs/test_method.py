@@ -4,9 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
-from eosvos.run.schema import register
-from hydra import compose, initialize_config_dir
+from hydra import config, initialize_config_dir
 from omegaconf import OmegaConf
+
+from eosvos.config.schema import register
 
 ROOT = Path(__file__).resolve().parents[2]
 METHOD = (ROOT / "docs/method.md").read_text()
@@ -38,10 +39,10 @@ def test_keys_that_a_page_names_exist(document):
     register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         configs = [
-            compose("train", ["dataset=davis2016"]),
-            compose("train", ["dataset=folder"]),
-            compose("train", ["dataset=youtube_vos"]),
-            compose("train", ["dataset=synthetic"]),
+            config("train", ["dataset=davis2016"]),
+            config("train", ["dataset=folder"]),
+            config("train", ["dataset=youtube_vos"]),
+            config("train", ["dataset=synthetic"]),
         ]
     text = (ROOT / "docs" / document).read_text()
     names = re.findall(r"`((?:\w+\.)+\w+)(?:=[^`]*)?`", text)

@@ -5,25 +5,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from eosvos.run.evaluate import evaluate
-from eosvos.run.schema import register
-from eosvos.run.train import train
-from hydra import compose, initialize_config_dir
+from hydra import config, initialize_config_dir
 from PIL import Image
+
+from eosvos.config.schema import register
+from eosvos.evaluation.evaluate import evaluate
+from eosvos.training.train import train
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 SMALL = (
-    "dataset.size=[32,48] dataset.num_frames=3 dataset.val.count=1 dataset.test.count=1 backbone.width=8 "
-    "backbone.fpn_channels=16 meta.batch=1 meta.inner_steps=1 iterations=1 val_every=1 "
-    "report.tuning_videos=0 trainer.progress=false logger=csv output=run"
+    "dataset.size=[32,48] dataset.num_frames=3 dataset.val.num_videos=1 dataset.test.num_videos=1 backbone.width=8 "
+    "backbone.fpn_channels=16 meta.batch_size=1 meta.inner_steps=1 iterations=1 val_every=1 "
+    "final_eval.selection_videos=0 trainer.enable_progress_bar=false logger=csv output=run"
 )
 
 
 def composed(entry: str, *overrides: str):
     register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose(entry, list(overrides))
+        return config(entry, list(overrides))
 
 
 @pytest.fixture

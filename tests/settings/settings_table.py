@@ -288,7 +288,7 @@ def common(**values: str) -> dict[str, Row]:
 # Of every data set. Probabilities and ranges so large that each draw comes out otherwise.
 DRAWING = {
     "query_frames": Row("2", lambda r: [task_frames(r.tasks("meta"))]),
-    "frame_window": Row("1", lambda r: [task_frames(r.tasks("meta"))]),
+    "frame_window": Row("0", lambda r: [task_frames(r.tasks("meta"))]),
     "augment": Row("null", both_stages),
     "augment.copy_paste": Row("1.0", lambda r: [task_frames(r.tasks("meta"))]),
     "augment.flip": Row("1.0", both_stages, base="dataset.augment.flip=0.0"),

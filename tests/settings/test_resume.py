@@ -5,9 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from eosvos.run.checkpoint import StoreRun
-from eosvos.run.networks import build_learner
-from eosvos.run.train import with_checkpoint
 from settings_table import ROWS, overrides_of
 from torch import nn
 from whole_runs import changed

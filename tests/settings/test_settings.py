@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from eosvos.run.help import options
 from settings_table import BASES, ROWS, TINY, all_settings, overrides_of
 from torch import nn
 

@@ -7,14 +7,14 @@ import signal
 
 import numpy as np
 import pytest
-from eosvos.run.checks import prepare
-from eosvos.run.evaluate import evaluate
+from helpers import LIGHT, prepared
 from PIL import Image
 
 from eosvos import writing
 from eosvos.errors import UserError
+from eosvos.evaluation.evaluate import evaluate
 
-NETS = ("segmenter=semantic", "backbone=tiny", "backbone.width=8", "backbone.fpn_channels=16", "trainer=cpu")
+NETS = (LIGHT, "backbone=tiny", "backbone.width=8", "backbone.fpn_channels=16", "trainer=cpu")
 QUICK = ("finetune=quick", "finetune.steps=1", "logger=csv")
 
 
@@ -48,12 +48,13 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(compose):
+def run(tmp_path):
     """Evaluate folders of clips, as the command line does: the record of each by name."""
 
     def evaluated(*overrides, images="clips", masks="masks", results="out"):
         data = ("dataset=folder", f"dataset.images={images}", f"dataset.masks={masks}")
-        row = evaluate(compose(*data, *NETS, *QUICK, f"results={results}", *overrides, entry="evaluate"))
+        settings = (*data, *NETS, *QUICK, f"results={results}", *overrides)
+        row = evaluate(*prepared(*settings, entry="evaluate", output=tmp_path / "run"))
         return {record.sequence: record for record in row.records}
 
     return evaluated
@@ -127,7 +128,7 @@ def test_the_same_paths_elsewhere_are_other_videos(run, here, tmp_path, monkeypa
         ("clips", "masks", "masks/one"),
     ],
 )
-def test_nothing_is_written_where_videos_are_read(run, compose, here, images, masks, results):
+def test_nothing_is_written_where_videos_are_read(run, tmp_path, here, images, masks, results):
     (here / "link").symlink_to(here / "clips/one")
     (here / "linked").mkdir()
     (here / "linked/one").symlink_to(here / "clips/one")
@@ -140,13 +141,13 @@ def test_nothing_is_written_where_videos_are_read(run, compose, here, images, ma
     assert content(here) == before
     data = ("dataset=folder", f"dataset.images={images}", f"dataset.masks={masks}", f"results={results}")
     with pytest.raises(UserError, match="would write into"):
-        prepare(compose(*data, *NETS, "iterations=0"))
+        prepared(*data, *NETS, "iterations=0", output=tmp_path / "run")
 
 
 @pytest.mark.parametrize(
     "results", ["JPEGImages/480p", "Annotations/480p", "Annotations/480p/out", "Results", ""]
 )
-def test_nothing_is_written_among_the_files_of_a_benchmark(compose, here, results):
+def test_nothing_is_written_among_the_files_of_a_benchmark(tmp_path, here, results):
     write_clip(here / "DAVIS/JPEGImages/480p/cat")
     for path in (here / "DAVIS/JPEGImages/480p/cat").iterdir():
         path.rename(path.with_suffix(".jpg"))
@@ -154,12 +155,16 @@ def test_nothing_is_written_among_the_files_of_a_benchmark(compose, here, result
     (here / "DAVIS/ImageSets/2017").mkdir(parents=True)
     (here / "DAVIS/ImageSets/2017/val.txt").write_text("cat\n")
     data = ("dataset=davis2017", "dataset.root=DAVIS", f"results=DAVIS/{results}")
-    cfg = compose(*data, *NETS, entry="evaluate")
+
+    def prepare():
+        return prepared(*data, *NETS, entry="evaluate", output=tmp_path / "run")
+
     if results in ("Results", ""):
-        assert prepare(cfg, training=False).test
+        _, videos = prepare()
+        assert videos.test
         return
     with pytest.raises(UserError, match=f"results=DAVIS/{results} would write into DAVIS/"):
-        prepare(cfg, training=False)
+        prepare()
 
 
 @pytest.mark.parametrize("results", ["out", "clips-out", "."])

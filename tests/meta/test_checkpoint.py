@@ -6,41 +6,33 @@ import pickle
 import re
 from pathlib import Path
 
+import helpers
 import numpy as np
 import pytest
 import torch
-from eosvos.run.checkpoint import check_resumable, load_checkpoint, read_checkpoint
-from eosvos.run.help import CONF
-from eosvos.run.networks import outer_config
-from eosvos.run.schema import register
-from eosvos.run.stages import make_trainer
-from eosvos.run.train import train
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
+from helpers import LIGHT, SMALL
 from PIL import Image
 
 from eosvos.errors import UserError
+from eosvos.meta.checkpoint import load_checkpoint, read_checkpoint
 from eosvos.meta.learner import MetaLearner
 from eosvos.meta.module import MetaModule
 from eosvos.meta.parent import ParentModule
+from eosvos.training.resume import check_resumable
+from eosvos.training.train import train
+from eosvos.training.trainer import make_trainer
 
-SMALL = (
-    "segmenter=semantic",
+# Even smaller, for every entry of its checkpoints is tried.
+TINY = (
+    *SMALL,
+    LIGHT,
     "segmenter.channels=4",
-    "segmenter.rates=[1]",
+    "segmenter.dilations=[1]",
     "backbone.width=4",
     "backbone.fpn_channels=8",
-    "dataset.size=[32,48]",
-    "dataset.num_frames=3",
-    "dataset.val.count=1",
-    "dataset.test.count=1",
-    "meta.batch=1",
+    "dataset.test.num_videos=1",
+    "meta.batch_size=1",
     "meta.inner_steps=1",
-    "finetune.steps=1",
-    "report.tuning_videos=0",
-    "trainer.progress=false",
-    "trainer.devices=1",
-    "logger=csv",
 )
 WRONG = (None, "text", [], torch.zeros(1))
 # Entries that may have any text.
@@ -49,17 +41,15 @@ TEXTS += ("pytorch-lightning_version",)
 BROKEN = "is broken, or no checkpoint of train.py: "
 
 
-def composed(output, *overrides):
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra_compose("train", [f"output={output}", *SMALL, *overrides])
+def config(output, *overrides):
+    return helpers.config(*TINY, *overrides, output=output)
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory) -> dict[str, Path]:
     """The last checkpoint of each stage."""
     folder = tmp_path_factory.mktemp("run")
-    train(composed(folder, "iterations=2", "val_every=1", "parent.steps=1", "parent.batch=1"))
+    train(config(folder, "iterations=2", "val_every=1", "parent.steps=1", "parent.batch_size=1"))
     return {
         "parent": folder / "checkpoints" / "parent-last.ckpt",
         "meta": folder / "checkpoints" / "last.ckpt",
@@ -120,7 +110,7 @@ def test_a_checkpoint_holds_plain_values_only(saved):
             return all(map(plain, value))
         return value is None or type(value) in (str, int, float, bool)
 
-    assert plain(read_checkpoint(saved["meta"])["eosvos"])
+    assert plain(read_checkpoint(saved["meta"])[0]["eosvos"])
 
 
 def test_a_file_that_is_cut_off_anywhere_is_refused(saved, tmp_path):
@@ -189,15 +179,23 @@ def test_every_entry_of_another_kind_or_missing_is_refused_or_does_no_harm(conte
         (["iteration"], True, "iteration is not of the kind"),
         (["eosvos"], "text", "eosvos is not of the kind"),
         (["eosvos", "model"], "text", "eosvos.model is not of the kind"),
-        (["eosvos", "model", "rates", "init"], "text", "eosvos.model.rates.init is unknown, or not"),
-        (["eosvos", "model", "rates", "init"], float("nan"), "eosvos.model.rates.init=nan is no finite"),
-        (["eosvos", "model", "rates", "new"], 1, "eosvos.model.rates.new is unknown, or not"),
-        (["eosvos", "model", "order"], "second", "eosvos.model.order=second is none of"),
-        (["eosvos", "model", "segmenter", "loss"], "mine", "eosvos.model.segmenter.loss=mine is none of"),
+        (["eosvos", "model", "inner_lr", "init"], "text", "eosvos.model.inner_lr.init is not as it must be"),
+        (["eosvos", "model", "inner_lr", "init"], float("nan"), r"eosvos.model.inner_lr.init is .* finite"),
+        (["eosvos", "model", "inner_lr", "new"], 1, r"eosvos.model.inner_lr.new is .* not permitted"),
+        (
+            ["eosvos", "model", "order"],
+            "third_order",
+            "eosvos.model.order is .* 'second_order'",
+        ),
+        (
+            ["eosvos", "model", "segmenter", "loss"],
+            "mine",
+            "eosvos.model.segmenter.loss is .* 'dice'",
+        ),
         (["eosvos", "model", "segmenter"], {}, "no network can be built"),
         (["eosvos", "model", "backbone", "width"], 12, r"state_dict: .* is not of the kind"),
-        (["eosvos", "finetune", "online"], None, "eosvos.finetune.online is not of the kind"),
-        (["eosvos", "stage"], "third", "eosvos.stage=third is none of"),
+        (["eosvos", "finetune", "online"], None, "eosvos.finetune.online is not as it must be"),
+        (["eosvos", "stage"], "third", "eosvos.stage is not as it must be .*'meta'"),
         (["state_dict", "new"], torch.ones(1), "state_dict: new is unknown"),
     ],
 )
@@ -236,13 +234,15 @@ def test_a_rate_whose_logarithm_is_too_large_is_refused(content, tmp_path):
     assert "a learning rate is infinite" in str(refusal(load_checkpoint, tmp_path / "large.ckpt"))
 
 
-def resumption(stage, saved, folder):
+def resumption(stage, saved, folder, *overrides):
     """The trainer and module that a resumed run has."""
-    cfg = composed(folder, "iterations=2", "val_every=1", "parent.steps=1", "parent.batch=1")
+    settings = config(
+        folder, "iterations=2", "val_every=1", "parent.steps=1", "parent.batch_size=1", *overrides
+    )
     learner: MetaLearner = load_checkpoint(saved[stage]).learner
     if stage == "parent":
-        return make_trainer(cfg, stage, [], 1), ParentModule(learner, cfg.parent.steps, cfg.parent.lr)
-    return make_trainer(cfg, stage, [], 2), MetaModule(learner, outer_config(cfg.meta.outer), 2, [1.0])
+        return make_trainer(settings, stage, [], 1), ParentModule(learner, settings.parent)
+    return make_trainer(settings, stage, [], 2), MetaModule(learner, settings.meta, 2)
 
 
 @pytest.mark.parametrize("stage", ["parent", "meta"])
@@ -250,7 +250,7 @@ def test_all_that_a_resumed_run_needs_must_be_there(stage, saved, content, tmp_p
     trainer, module = resumption(stage, saved, tmp_path)
 
     def act(path):
-        check_resumable(path, trainer, module)
+        check_resumable(path, trainer, module, trusted=[])
 
     path = tmp_path / "changed.ckpt"
     needed = {name: content[stage][name] for name in ("optimizer_states", "lr_schedulers", "callbacks")}
@@ -280,9 +280,9 @@ def test_a_resumed_run_says_so_before_it_begins(saved, content, tmp_path):
     broken = tmp_path / "broken.ckpt"
     for entry, value in ((["optimizer_states"], []), (["loops", "fit_loop", "epoch_progress"], 7)):
         torch.save(changed(content["meta"], entry, value), broken)
-        resumed = ("iterations=3", "parent.batch=1", f"checkpoint={broken}", "resume=true")
+        resumed = ("iterations=3", "parent.batch_size=1", f"checkpoint={broken}", "resume=true")
         with pytest.raises(UserError, match=f"broken.ckpt {BROKEN}{entry[0]}"):
-            train(composed(tmp_path / entry[0], *resumed))
+            train(config(tmp_path / entry[0], *resumed))
         assert not (tmp_path / entry[0] / "checkpoints" / "last.ckpt").exists()
 
 
@@ -300,12 +300,18 @@ def test_a_broken_start_beside_the_checkpoint(saved, tmp_path, damage):
         torch.save(wrong, tmp_path / "start.pt")
     with pytest.raises(UserError, match=r"start\.pt is broken, remove it"):
         train(
-            composed(
+            config(
                 tmp_path / "rest",
                 "iterations=3",
                 f"checkpoint={tmp_path / 'last.ckpt'}",
                 "resume=true",
                 "parent.steps=1",
-                "parent.batch=1",
+                "parent.batch_size=1",
             )
         )
+
+
+def test_the_state_of_another_optimizer_is_refused(saved, tmp_path):
+    trainer, module = resumption("meta", saved, tmp_path, "meta/outer/optimizer=sgd")
+    message = refusal(lambda path: check_resumable(path, trainer, module, trusted=[]), saved["meta"])
+    assert f"{BROKEN}optimizer_states" in str(message)

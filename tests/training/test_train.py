@@ -5,70 +5,45 @@ import json
 import os
 import shutil
 import signal
-from contextlib import contextmanager
-from pathlib import Path
 
+import helpers
 import pytest
 import torch
-from eosvos.run.checkpoint import load_checkpoint, read_checkpoint
-from eosvos.run.checks import prepare
-from eosvos.run.evaluate import evaluate
-from eosvos.run.help import CONF
-from eosvos.run.schema import register
-from eosvos.run.scoring import Validation
-from eosvos.run.train import train, with_checkpoint
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
+from helpers import LIGHT, SMALL, command_line
 
+from eosvos.config.checks import check
+from eosvos.data.splits import list_videos
 from eosvos.errors import Interrupted, UserError
+from eosvos.evaluation.evaluate import evaluate
+from eosvos.evaluation.scoring import Validation
+from eosvos.evaluation.start import with_checkpoint
 from eosvos.inference.predictor import Predictor
+from eosvos.meta.checkpoint import load_checkpoint, read_checkpoint
 from eosvos.meta.module import MetaModule
 from eosvos.meta.parent import ParentModule
+from eosvos.training.train import train
 
 METRICS = {
     "meta/query_loss",
     "meta/support_loss_first",
     "meta/support_loss_last",
     "meta/seconds",
-    "rates/mean",
+    "inner_lr/mean",
     "val/J",
     "val/F",
     "val/J&F",
 }
 
 
-HOLD_OUT = "report.hold_out=true report.tuning_videos=2"
+EXCLUDED = "final_eval.exclude_from_training=true final_eval.selection_videos=2"
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A finished run with a parent stage and two meta iterations: (folder, result)."""
-    register()
     folder = tmp_path_factory.mktemp("run")
-    stages = ["iterations=2", "val_every=1", "parent.steps=2", "report.tuning_videos=1"]
-    overrides = [f"output={folder}", *small_overrides(), *stages]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = hydra_compose("train", overrides=overrides)
-    return folder, train(cfg)
-
-
-@contextmanager
-def command_line(*overrides):
-    """The configuration of a command line, which Hydra knows to be one."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = hydra_compose("train", overrides=list(overrides), return_hydra_config=True)
-    HydraConfig.instance().set_config(cfg)
-    try:
-        yield cfg
-    finally:
-        HydraConfig.instance().cfg = None
-
-
-def small_overrides():
-    import runpy
-
-    return runpy.run_path(str(Path(__file__).with_name("conftest.py")))["SMALL"]
+    stages = ["iterations=2", "val_every=1", "parent.steps=2", "final_eval.selection_videos=1"]
+    return folder, train(helpers.config(*SMALL, *stages, output=folder))
 
 
 def logged(folder):
@@ -93,26 +68,30 @@ def test_metric_names(run):
     folder, _ = run
     names = {name for line in logged(folder) for name in line}
     assert names >= METRICS
-    assert {name for name in names if name.startswith("rates/")} > {"rates/mean"}
+    assert {name for name in names if name.startswith("inner_lr/")} > {"inner_lr/mean"}
 
 
 def test_report_rows(run):
     _, result = run
-    names = [name.split(", rate")[0] for name in result.metrics]
-    start = "before (parent training)"
-    assert names == [start, f"{start}, ten times the steps", "after", "after with a hand-set rate"]
+    names = [name.rpartition(", fixed learning rate ")[0] or name for name in result.metrics]
+    start = "initialisation (parent training)"
+    assert names == [start, f"{start}, 10 steps", "meta-learned", "meta-learned"]
+    assert [name.startswith("meta-learned, fixed learning rate") for name in result.metrics][2:] == [
+        False,
+        True,
+    ]
     for figures in result.metrics.values():
         assert figures["videos"] == 2
         assert 0 <= figures["J"] <= 1
 
 
-def test_before_is_where_meta_training_started(run):
+def test_the_initialisation_is_where_meta_training_started(run):
     folder, result = run
     parent = load_checkpoint(folder / "checkpoints" / "parent-last.ckpt")
     assert parent.stage == "parent"
-    pairs = zip(result.before.weights(), parent.learner.weights(), strict=True)
+    pairs = zip(result.initial.weights(), parent.learner.weights(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
-    changed = zip(result.before.meta_parameters(), result.learner.meta_parameters(), strict=True)
+    changed = zip(result.initial.meta_parameters(), result.learner.meta_parameters(), strict=True)
     assert any(not torch.equal(one, other) for one, other in changed)
 
 
@@ -125,13 +104,12 @@ def test_checkpoint_gives_the_learner_back(run):
     assert loaded.finetune.steps == 1
 
 
-def test_evaluation_and_training_give_the_same_numbers(run, compose, small, tmp_path):
+def test_evaluation_and_training_give_the_same_numbers(run, config, tmp_path):
     folder, result = run
     checkpoint = f"checkpoint={folder / 'checkpoints' / 'last.ckpt'}"
     # The network is the checkpoint's, whatever a dataset brings as default.
-    cfg = compose(*small, checkpoint, "segmenter=semantic", "backbone.width=4", entry="evaluate")
-    row = evaluate(cfg)
-    assert row.figures()["J"] == result.metrics["after"]["J"]
+    row = evaluate(config(*SMALL, checkpoint, LIGHT, "backbone.width=4", entry="evaluate"))
+    assert row.figures()["J"] == result.metrics["meta-learned"]["J"]
     results = tmp_path / "run" / "results"
     names = {path.relative_to(results).as_posix() for path in results.rglob("*")}
     video = row.records[0].sequence
@@ -140,40 +118,39 @@ def test_evaluation_and_training_give_the_same_numbers(run, compose, small, tmp_
     assert sum(name.startswith(f"{video}/") for name in names) == 3
 
 
-@pytest.mark.parametrize("other", ["segmenter=semantic", "backbone.width=4", "meta.rates.level=param"])
-def test_another_network_than_the_checkpoints_is_refused(run, small, other):
+@pytest.mark.parametrize("other", [LIGHT, "backbone.width=4", "meta.inner_lr.level=param"])
+def test_another_network_than_the_checkpoints_is_refused(run, other):
     checkpoint = f"checkpoint={run[0] / 'checkpoints' / 'last.ckpt'}"
-    with command_line(*small, checkpoint) as cfg:
-        assert with_checkpoint(cfg)[1] is not None
-    with command_line(*small, checkpoint, other) as cfg, pytest.raises(UserError) as caught:
-        with_checkpoint(cfg)
+    with command_line(*SMALL, checkpoint) as cfg:
+        assert with_checkpoint(check(cfg))[1] is not None
+    with command_line(*SMALL, checkpoint, other) as cfg, pytest.raises(UserError) as caught:
+        with_checkpoint(check(cfg))
     assert other.partition("=")[0] in str(caught.value)
 
 
-def test_what_is_no_weight_can_be_set_beside_a_checkpoint(run, small):
+def test_what_is_no_weight_can_be_set_beside_a_checkpoint(run):
     checkpoint = f"checkpoint={run[0] / 'checkpoints' / 'last.ckpt'}"
-    with command_line(
-        *small, checkpoint, "segmenter.select=score", "meta.order=heads", "meta.rates.clip=7"
-    ) as cfg:
-        merged, loaded = with_checkpoint(cfg)
-    assert loaded.learner.segmenter.select == merged.segmenter.select == "score"
-    assert loaded.model["order"] == merged.meta.order == "heads"
-    assert loaded.learner.rate_config.clip == merged.meta.rates.clip == 7
+    others = ("segmenter.select=score", "meta.order=second_order_heads", "meta.inner_lr.max_grad_norm=7")
+    with command_line(*SMALL, checkpoint, *others) as cfg:
+        merged, loaded = with_checkpoint(check(cfg))
+    assert loaded.learner.segmenter.settings.select == merged.segmenter["select"] == "score"
+    assert loaded.model.order == merged.meta.order == "second_order_heads"
+    assert loaded.learner.inner_lr.max_grad_norm == merged.meta.inner_lr.max_grad_norm == 7
     with pytest.raises(UserError, match=r"segmenter\.nothing"):
         load_checkpoint(run[0] / "checkpoints" / "last.ckpt", changes={"segmenter.nothing": 1})
 
 
-def test_results_know_their_videos(run, compose, small):
+def test_results_know_their_videos(run, config):
     checkpoint = f"checkpoint={run[0] / 'checkpoints' / 'last.ckpt'}"
-    evaluate(compose(*small, checkpoint, entry="evaluate"))
-    evaluate(compose(*small, checkpoint, "finetune.lookahead=1", entry="evaluate"))
+    evaluate(config(*SMALL, checkpoint, entry="evaluate"))
+    evaluate(config(*SMALL, checkpoint, "finetune.feature_batch_size=1", entry="evaluate"))
     with pytest.raises(UserError, match=r"data\.seed is 0 there and 1 here"):
-        evaluate(compose(*small, checkpoint, "dataset.test.seed=1", entry="evaluate"))
+        evaluate(config(*SMALL, checkpoint, "dataset.test.seed=1", entry="evaluate"))
 
 
-def test_interrupted_evaluation_goes_on(run, compose, small, monkeypatch):
+def test_interrupted_evaluation_goes_on(run, config, monkeypatch):
     checkpoint = f"checkpoint={run[0] / 'checkpoints' / 'last.ckpt'}"
-    cfg = compose(*small, checkpoint, entry="evaluate")
+    settings = config(*SMALL, checkpoint, entry="evaluate")
     segmented = []
     segment = Predictor.segment
 
@@ -185,17 +162,17 @@ def test_interrupted_evaluation_goes_on(run, compose, small, monkeypatch):
 
     monkeypatch.setattr(Predictor, "segment", counted)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(cfg)
-    row = evaluate(cfg)
-    first, second = (video.name for video in prepare(cfg, training=False).test)
+        evaluate(settings)
+    row = evaluate(settings)
+    first, second = (video.name for video in list_videos(settings, training=False).test)
     assert segmented == [first, second, second]
     assert [record.sequence for record in row.records] == [first, second]
     with pytest.raises(UserError, match="overwrite=true"):
-        evaluate(compose(*small, checkpoint, "finetune.steps=2", entry="evaluate"))
+        evaluate(config(*SMALL, checkpoint, "finetune.steps=2", entry="evaluate"))
 
 
-def test_evaluation_without_a_checkpoint(compose, small):
-    assert len(evaluate(compose(*small, "segmenter=semantic", entry="evaluate")).records) == 2
+def test_evaluation_without_a_checkpoint(config):
+    assert len(evaluate(config(*SMALL, LIGHT, entry="evaluate")).records) == 2
 
 
 def timeless(folder):
@@ -218,22 +195,22 @@ def interrupting(monkeypatch, iteration, number, module=MetaModule):
 
 
 @pytest.mark.parametrize(("number", "done"), [(signal.SIGINT, 2), (signal.SIGTERM, 3)])
-def test_resumed_equals_uninterrupted(compose, small, tmp_path, monkeypatch, number, done):
+def test_resumed_equals_uninterrupted(config, tmp_path, monkeypatch, number, done):
     length = ("iterations=4", "val_every=2")
-    whole = train(compose(*small, *length, output="whole"))
+    whole = train(config(*SMALL, *length, output="whole"))
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:
         interrupting(patch, done - 1, number)
         with pytest.raises(Interrupted, match="resume=true") as caught:
-            train(compose(*small, *length, output="half"))
+            train(config(*SMALL, *length, output="half"))
     assert caught.value.number == number
     assert handlers == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
     last = tmp_path / "half" / "checkpoints" / "last.ckpt"
-    assert read_checkpoint(last)["iteration"] == done
-    resumed = train(compose(*small, *length, f"checkpoint={last}", "resume=true", output="rest"))
+    assert read_checkpoint(last)[0]["iteration"] == done
+    resumed = train(config(*SMALL, *length, f"checkpoint={last}", "resume=true", output="rest"))
     for name, value in whole.learner.state_dict().items():
         assert torch.equal(resumed.learner.state_dict()[name], value), name
-    both = [read_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt") for name in ("whole", "rest")]
+    both = [read_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt")[0] for name in ("whole", "rest")]
     one, other = (content["optimizer_states"][0]["state"] for content in both)
     assert all(torch.equal(one[i]["exp_avg"], other[i]["exp_avg"]) for i in one)
     lines = [timeless(tmp_path / name) for name in ("whole", "half", "rest")]
@@ -242,47 +219,49 @@ def test_resumed_equals_uninterrupted(compose, small, tmp_path, monkeypatch, num
     assert figures[0] == figures[1]
 
 
-def test_the_best_checkpoint_survives_an_interruption(compose, small, tmp_path, monkeypatch):
+def test_the_best_checkpoint_survives_an_interruption(config, tmp_path, monkeypatch):
     scores = iter((0.9, 0.1))
     monkeypatch.setattr(Validation, "__call__", lambda *_: [(next(scores),) * 2])
     length = ("iterations=2", "val_every=1")
     with monkeypatch.context() as patch:
         interrupting(patch, 0, signal.SIGTERM)
         with pytest.raises(Interrupted, match="resume=true"):
-            train(compose(*small, *length, output="half"))
+            train(config(*SMALL, *length, output="half"))
     last = tmp_path / "half" / "checkpoints" / "last.ckpt"
-    train(compose(*small, *length, f"checkpoint={last}", "resume=true", output="rest"))
-    best, last = (read_checkpoint(tmp_path / "rest" / "checkpoints" / f"{n}.ckpt") for n in ("best", "last"))
+    train(config(*SMALL, *length, f"checkpoint={last}", "resume=true", output="rest"))
+    best, last = (
+        read_checkpoint(tmp_path / "rest" / "checkpoints" / f"{n}.ckpt")[0] for n in ("best", "last")
+    )
     assert (best["iteration"], last["iteration"]) == (1, 2)
 
 
-def test_signal_in_the_last_iteration(compose, small, tmp_path, monkeypatch):
+def test_signal_in_the_last_iteration(config, tmp_path, monkeypatch):
     interrupting(monkeypatch, 0, signal.SIGTERM)
     with pytest.raises(Interrupted, match="resume=true"):
-        train(compose(*small, "iterations=1"))
-    assert read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["iteration"] == 1
+        train(config(*SMALL, "iterations=1"))
+    assert read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")[0]["iteration"] == 1
 
 
 @pytest.mark.parametrize(
     "other",
-    ["seed=5", "meta.batch=4", "meta.outer.weights.lr=1e-7", "dataset.num_frames=4", HOLD_OUT],
+    ["seed=5", "meta.batch_size=4", "meta.outer.optimizer.lr=1e-7", "dataset.num_frames=4", EXCLUDED],
 )
-def test_a_run_is_resumed_with_its_own_settings(run, compose, small, other):
+def test_a_run_is_resumed_with_its_own_settings(run, config, other):
     last = f"checkpoint={run[0] / 'checkpoints' / 'last.ckpt'}"
     with pytest.raises(UserError, match="other settings") as caught:
-        train(compose(*small, "iterations=3", last, "resume=true", *other.split()))
+        train(config(*SMALL, "iterations=3", last, "resume=true", *other.split()))
     assert other.rpartition(".")[2].partition("=")[0] in str(caught.value)
 
 
-def test_resuming_into_the_same_folder_keeps_the_log(compose, small, tmp_path, monkeypatch):
+def test_resuming_into_the_same_folder_keeps_the_log(config, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         interrupting(patch, 0, signal.SIGTERM)
         with pytest.raises(Interrupted, match="resume=true"):
-            train(compose(*small, "iterations=2"))
+            train(config(*SMALL, "iterations=2"))
     last = f"checkpoint={tmp_path / 'run' / 'checkpoints' / 'last.ckpt'}"
-    train(compose(*small, "iterations=2", last, "resume=true"))
+    train(config(*SMALL, "iterations=2", last, "resume=true"))
     # The run is finished and has its results; more iterations replace them.
-    train(compose(*small, "iterations=3", last, "resume=true"))
+    train(config(*SMALL, "iterations=3", last, "resume=true"))
     logs = [tmp_path / "run" / "csv" / f"metrics{part}.csv" for part in ("-1", "-2", "")]
     trained = [
         [line["step"] for line in csv.DictReader(log.read_text().splitlines()) if line["meta/query_loss"]]
@@ -291,33 +270,34 @@ def test_resuming_into_the_same_folder_keeps_the_log(compose, small, tmp_path, m
     assert trained == [["0"], ["1"], ["2"]]
 
 
-def test_a_finished_run_can_be_resumed_for_more(compose, small, tmp_path):
-    constant = ("meta.outer.cosine_to=null", "val_every=1")
-    whole = train(compose(*small, *constant, "iterations=2", output="whole"))
-    train(compose(*small, *constant, "iterations=1", output="half"))
+@pytest.mark.parametrize("others", [(), (LIGHT, "meta/outer/optimizer=sgd")], ids=["adam", "sgd"])
+def test_a_finished_run_can_be_resumed_for_more(config, tmp_path, others):
+    constant = ("meta.outer.min_lr_ratio=null", "val_every=1", *others)
+    whole = train(config(*SMALL, *constant, "iterations=2", output="whole"))
+    train(config(*SMALL, *constant, "iterations=1", output="half"))
     best = f"checkpoint={tmp_path / 'half' / 'checkpoints' / 'best.ckpt'}"
-    more = train(compose(*small, *constant, "iterations=2", best, "resume=true", output="rest"))
+    more = train(config(*SMALL, *constant, "iterations=2", best, "resume=true", output="rest"))
     pairs = zip(whole.learner.meta_parameters(), more.learner.meta_parameters(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
     assert [line["step"] for line in timeless(tmp_path / "rest")] == ["1", "2"]
 
 
-def test_parent_training_is_resumed_too(compose, small, tmp_path, monkeypatch):
+def test_parent_training_is_resumed_too(config, tmp_path, monkeypatch):
     stages = ("parent.steps=3", "iterations=1")
-    whole = train(compose(*small, *stages, output="whole"))
+    whole = train(config(*SMALL, *stages, output="whole"))
     with monkeypatch.context() as patch:
         interrupting(patch, 1, signal.SIGTERM, ParentModule)
         with pytest.raises(Interrupted, match="resume=true"):
-            train(compose(*small, *stages, output="half"))
+            train(config(*SMALL, *stages, output="half"))
     last = tmp_path / "half" / "checkpoints" / "parent-last.ckpt"
-    assert read_checkpoint(last)["iteration"] == 2
-    rest = train(compose(*small, *stages, f"checkpoint={last}", "resume=true", output="rest"))
-    for one, other in ((whole.before, rest.before), (whole.learner, rest.learner)):
+    assert read_checkpoint(last)[0]["iteration"] == 2
+    rest = train(config(*SMALL, *stages, f"checkpoint={last}", "resume=true", output="rest"))
+    for one, other in ((whole.initial, rest.initial), (whole.learner, rest.learner)):
         pairs = zip(one.meta_parameters(), other.meta_parameters(), strict=True)
         assert all(torch.equal(mine, its) for mine, its in pairs)
 
 
-def test_error_in_the_middle_leaves_a_checkpoint(compose, small, tmp_path, monkeypatch):
+def test_error_in_the_middle_leaves_a_checkpoint(config, tmp_path, monkeypatch):
     step = MetaModule.training_step
 
     def training_step(self, tasks, batch_idx):
@@ -327,11 +307,11 @@ def test_error_in_the_middle_leaves_a_checkpoint(compose, small, tmp_path, monke
 
     monkeypatch.setattr(MetaModule, "training_step", training_step)
     with pytest.raises(UserError, match=r"00003\.jpg"):
-        train(compose(*small, "iterations=3"))
-    assert read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["iteration"] == 1
+        train(config(*SMALL, "iterations=3"))
+    assert read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")[0]["iteration"] == 1
 
 
-def test_error_in_a_validation_leaves_a_checkpoint_and_is_no_result(compose, small, tmp_path, monkeypatch):
+def test_error_in_a_validation_leaves_a_checkpoint_and_is_no_result(config, tmp_path, monkeypatch):
     segment = Predictor.segment
 
     def broken(self, sequence):
@@ -340,41 +320,41 @@ def test_error_in_a_validation_leaves_a_checkpoint_and_is_no_result(compose, sma
 
     monkeypatch.setattr(Predictor, "segment", broken)
     with pytest.raises(UserError, match=r"00003\.jpg is broken.*resume=true"):
-        train(compose(*small, "iterations=3", "val_every=2"))
+        train(config(*SMALL, "iterations=3", "val_every=2"))
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    assert read_checkpoint(last)["iteration"] == 2
+    assert read_checkpoint(last)[0]["iteration"] == 2
     assert "val/J" not in logged(tmp_path / "run")[-1]
     monkeypatch.setattr(Predictor, "segment", segment)
     resumed = (f"checkpoint={last}", "resume=true")
-    train(compose(*small, "iterations=3", "val_every=2", *resumed, output="rest"))
-    assert read_checkpoint(tmp_path / "rest" / "checkpoints" / "last.ckpt")["iteration"] == 3
+    train(config(*SMALL, "iterations=3", "val_every=2", *resumed, output="rest"))
+    assert read_checkpoint(tmp_path / "rest" / "checkpoints" / "last.ckpt")[0]["iteration"] == 3
 
 
-def test_start_from_a_checkpoint(run, compose, small, tmp_path):
+def test_start_from_a_checkpoint(run, config, tmp_path):
     last = f"checkpoint={run[0] / 'checkpoints' / 'last.ckpt'}"
-    result = train(compose(*small, last, "iterations=1", "meta.outer.rates.lr=0"))
-    pairs = zip(run[1].learner.rates(), result.learner.rates(), strict=True)
+    result = train(config(*SMALL, last, "iterations=1", "meta.outer.inner_lr.lr=0"))
+    pairs = zip(run[1].learner.inner_lrs(), result.learner.inner_lrs(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
     moved = zip(run[1].learner.weights(), result.learner.weights(), strict=True)
     assert any(not torch.equal(one, other) for one, other in moved)
 
 
-def test_resume_without_the_starting_point_has_no_before(run, compose, small, tmp_path):
+def test_resume_without_the_starting_point_has_no_initialisation(run, config, tmp_path):
     last = tmp_path / "alone.ckpt"
     shutil.copy(run[0] / "checkpoints" / "last.ckpt", last)
-    result = train(compose(*small, "iterations=2", f"checkpoint={last}", "resume=true"))
-    assert result.before is None
-    assert list(result.metrics) == ["after"]
+    result = train(config(*SMALL, "iterations=2", f"checkpoint={last}", "resume=true"))
+    assert result.initial is None
+    assert list(result.metrics) == ["meta-learned"]
 
 
-def test_parent_training_alone(compose, small):
-    stages = ("parent.steps=1", "iterations=0", "report.tuning_videos=1")
-    result = train(compose(*small, *stages, "segmenter=semantic"))
-    names = ["before (parent training)", "before (parent training), ten times the steps"]
-    assert [name.split(", rate")[0] for name in result.metrics] == names
+def test_parent_training_alone(config):
+    stages = ("parent.steps=1", "iterations=0", "final_eval.selection_videos=1")
+    result = train(config(*SMALL, *stages, LIGHT))
+    names = ["initialisation (parent training)", "initialisation (parent training), 10 steps"]
+    assert [name.rpartition(", fixed learning rate ")[0] for name in result.metrics] == names
 
 
-def test_no_gpu_is_said(compose, small, monkeypatch):
+def test_no_gpu_is_said(config, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(UserError, match="trainer=cpu"):
-        train(compose(*small, "trainer=gpu"))
+        train(config(*SMALL, "trainer=gpu"))

@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from eosvos.evaluation.report import ReportRow, mean_and_error, report_table, sequence_table, write_report
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
 from eosvos.evaluation.metrics import ObjectScore, Statistics
 from eosvos.evaluation.records import SequenceRecord
+from eosvos.evaluation.tables import Row, mean_and_error, rows_table, sequence_table, write_report
 
 
 def record(name: str, *values: tuple[float, float], seconds: float = 1.0) -> SequenceRecord:
@@ -26,8 +26,8 @@ def record(name: str, *values: tuple[float, float], seconds: float = 1.0) -> Seq
     return SequenceRecord(name, 10, len(scores) or 2, scores or None, seconds, seconds / 10)
 
 
-BEFORE = ReportRow("before", (record("dog", (0.2, 0.4)), record("cats", (0.4, 0.2), seconds=3.0)))
-AFTER = ReportRow("after", (record("dog", (0.7, 0.8)), record("cats", (0.9, 0.8))))
+BEFORE = Row("before", (record("dog", (0.2, 0.4)), record("cats", (0.4, 0.2), seconds=3.0)))
+AFTER = Row("after", (record("dog", (0.7, 0.8)), record("cats", (0.9, 0.8))))
 
 
 def shown(table) -> str:
@@ -81,7 +81,7 @@ def test_figures_of_a_row():
 
 
 def test_table_shows_every_row_with_errors():
-    text = shown(report_table([BEFORE, AFTER], title="synthetic, test"))
+    text = shown(rows_table([BEFORE, AFTER], title="synthetic, test"))
     lines = {line.split()[1]: line for line in text.splitlines() if "±" in line}
     assert "synthetic, test" in text
     assert "0.300 ± 0.100" in lines["before"]
@@ -90,9 +90,9 @@ def test_table_shows_every_row_with_errors():
 
 
 def test_without_ground_truth_tables_show_what_is_known():
-    row = ReportRow("test-dev", (record("a"), record("b", seconds=3.0)))
+    row = Row("test-dev", (record("a"), record("b", seconds=3.0)))
     assert row.figures()["J"] is None
-    heading, line = cells(report_table([row]))
+    heading, line = cells(rows_table([row]))
     assert heading == ["", "s/adaptation", "s/frame", "objects", "masks", "only segmented"]
     assert line == ["test-dev", "2.000", "0.200", "4", "20", "2"]
     heading, first, second = cells(sequence_table([row]))
@@ -101,17 +101,17 @@ def test_without_ground_truth_tables_show_what_is_known():
 
 
 def test_only_videos_with_scores_count_as_scored():
-    row = ReportRow("after", (*AFTER.records, record("hidden")))
+    row = Row("after", (*AFTER.records, record("hidden")))
     assert (row.figures()["videos"], row.figures()["only segmented"]) == (2, 1)
-    heading, line = cells(report_table([row]))
+    heading, line = cells(rows_table([row]))
     assert (heading[-2:], line[-2:]) == (["videos", "only segmented"], ["2", "1"])
     assert cells(sequence_table([row]))[-1] == ["hidden", "10", "2", "-"]
-    assert cells(report_table([AFTER]))[0][-1] == "videos"
+    assert cells(rows_table([AFTER]))[0][-1] == "videos"
 
 
 def test_the_table_says_which_sequences_were_finished_before():
     dog, cats = AFTER.records
-    _, *lines = cells(sequence_table([ReportRow("after", (replace(dog, finished_before=True), cats))]))
+    _, *lines = cells(sequence_table([Row("after", (replace(dog, finished_before=True), cats))]))
     assert [line[0] for line in lines] == ["dog (finished before)", "cats"]
 
 
@@ -131,9 +131,9 @@ NAMES = (
 
 @pytest.mark.parametrize("name", NAMES)
 def test_tables_show_names_as_they_are(name, tmp_path):
-    row = ReportRow(f"row {name}", (record(name, (0.5, 0.5)),))
+    row = Row(f"row {name}", (record(name, (0.5, 0.5)),))
     shown_name = name.replace("\n", " ")
-    for table in (report_table([row], title=f"title {name}"), sequence_table([row], title=f"title {name}")):
+    for table in (rows_table([row], title=f"title {name}"), sequence_table([row], title=f"title {name}")):
         text = shown(table)
         assert f"title {shown_name}" in text
         assert f"row {shown_name}" in text
@@ -149,7 +149,7 @@ def test_tables_show_names_as_they_are(name, tmp_path):
 
 
 def test_sequence_table_has_a_line_a_sequence_and_dashes_for_missing_ones():
-    partly = ReportRow("partly", AFTER.records[:1])
+    partly = Row("partly", AFTER.records[:1])
     text = shown(sequence_table([BEFORE, partly]))
     (dog,) = [line for line in text.splitlines() if "dog" in line]
     (cats,) = [line for line in text.splitlines() if "cats" in line]
@@ -160,13 +160,13 @@ def test_sequence_table_has_a_line_a_sequence_and_dashes_for_missing_ones():
 
 
 def test_report_files(tmp_path):
-    write_report(tmp_path / "report", [BEFORE, AFTER, ReportRow("hidden", (record("x"),))])
+    write_report(tmp_path / "report", [BEFORE, AFTER, Row("hidden", (record("x"),))])
     rows = json.loads((tmp_path / "report/report.json").read_text())
     assert [row["name"] for row in rows] == ["before", "after", "hidden"]
     assert rows[1]["J"] == pytest.approx(0.8)
     assert rows[2]["J"] is None
     restored = tuple(SequenceRecord.from_json(one) for one in rows[0]["records"])
-    assert ReportRow("before", restored) == BEFORE
+    assert Row("before", restored) == BEFORE
 
     with open(tmp_path / "report/report.csv") as file:
         lines = list(csv.DictReader(file))
@@ -184,7 +184,7 @@ def test_report_files(tmp_path):
 
 
 def test_an_empty_report_is_written_too(tmp_path):
-    write_report(tmp_path, [ReportRow("nothing", ())])
+    write_report(tmp_path, [Row("nothing", ())])
     (row,) = json.loads((tmp_path / "report.json").read_text())
     assert row["videos"] == 0
     assert row["s/frame"] is None
