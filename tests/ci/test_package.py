@@ -34,7 +34,7 @@ def test_the_wheel_works_without_the_checkout(tmp_path):
         ("train", ["iterations=2", "hydra.run.dir=run"]),
         ("evaluate", ["checkpoint=run/checkpoints/last.ckpt", "results=out", "hydra.run.dir=evaluation"]),
     ):
-        script = f"import eosvos, eosvos.commands; assert {str(site)!r} in eosvos.__file__; eosvos.commands.{name}()"
+        script = f"import eosvos.commands as c; assert {str(site)!r} in c.__file__; c.{name}()"
         done = subprocess.run(
             [sys.executable, "-c", script, *common, *arguments],
             cwd=elsewhere,

@@ -15,8 +15,8 @@ from eosvos.training.train import train
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 SMALL = (
-    "dataset.size=[32,48] dataset.num_frames=3 dataset.val.num_videos=1 dataset.test.num_videos=1 backbone.width=8 "
-    "backbone.fpn_channels=16 meta.batch_size=1 meta.inner_steps=1 iterations=1 val_every=1 "
+    "dataset.size=[32,48] dataset.num_frames=3 dataset.val.num_videos=1 dataset.test.num_videos=1 "
+    "backbone.width=8 backbone.fpn_channels=16 meta.batch_size=1 meta.inner_steps=1 iterations=1 val_every=1 "
     "final_eval.selection_videos=0 trainer.enable_progress_bar=false logger=csv output=run"
 )
 

@@ -1,4 +1,4 @@
-"""What the commands give to Lightning, to the final evaluation and to the predictor, without doing the work."""
+"""What the commands give to Lightning, the final evaluation and the predictor, without the work."""
 
 import copy
 import shutil
