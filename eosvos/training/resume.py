@@ -32,9 +32,7 @@ def run_settings(config: Config) -> dict[str, Any]:
         "meta": config.meta.model_dump(),
         "parent": config.parent.model_dump(exclude={"steps"}),
         "precision": config.trainer.precision,
-        "final_eval": {
-            "selection_videos": final_eval.selection_videos if final_eval.exclude_from_training else 0
-        },
+        "excluded_videos": final_eval.selection_videos if final_eval.exclude_from_training else 0,
     }
 
 

@@ -1,70 +1,94 @@
-"""What docs/extending.md shows works as it stands there."""
+"""What docs/extending.md shows works as it stands there, from a package that is not eosvos."""
 
-import importlib
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hydra import config, initialize_config_dir
+from helpers import LIGHT, ROOT, config, prepared
 from PIL import Image
 
-from eosvos.config.build import build
-from eosvos.config.schema import register
-from eosvos.sweep import prepare
+from eosvos.errors import UserError
+from eosvos.meta.checkpoint import load_checkpoint
+from eosvos.meta.model import build_segmenter
 
-ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs/extending.md").read_text()
 
 
 @pytest.fixture
 def documented(tmp_path, monkeypatch) -> Path:
-    """Write the blocks of the page to the files that they name; returns the folder of the configs."""
-    blocks = re.findall(
-        r"```\w+\n# (\S+)\n(.*?)```", (ROOT / "docs/extending.md").read_text(), flags=re.DOTALL
-    )
-    assert len(blocks) == 4
+    """A folder with the files that the page shows, a package among them, and a video."""
+    blocks = re.findall(r"```\w+\n# (\S+)\n(.*?)```", PAGE, flags=re.DOTALL)
+    assert len(blocks) == 7
     for name, text in blocks:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-        if path.suffix == ".py":
-            package = importlib.import_module(".".join(Path(name).parent.parts))
-            monkeypatch.setattr(package, "__path__", [*package.__path__, str(path.parent)])
-            monkeypatch.delitem(sys.modules, ".".join(Path(name).with_suffix("").parts), raising=False)
-    return tmp_path / "conf"
-
-
-def composed(configs: Path, *overrides: str):
-    register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        folders = [f"hydra.searchpath=[file://{configs}]", f"output={configs.parent / 'run'}"]
-        return config("train", [*folders, *overrides])
-
-
-def test_the_dataset(documented, tmp_path):
-    videos = tmp_path / "videos/cat"
-    videos.mkdir(parents=True)
-    mask = np.zeros((20, 30), np.uint8)
-    mask[5:15, 10:20] = 3
-    Image.fromarray(mask).save(videos / "mask.png")
+    video = tmp_path / "videos/cat"
+    video.mkdir(parents=True)
+    mask = np.zeros((40, 60), np.uint8)
+    mask[10:30, 20:40] = 3
     for t in range(3):
-        Image.fromarray(np.full((20, 30, 3), 80 * t, np.uint8)).save(videos / f"frame_{t:05d}.jpg")
-    cfg = composed(documented, "dataset=mine", f"dataset.root={tmp_path / 'videos'}", "trainer=cpu")
-    (sequence,) = prepare(cfg, training=False).test
-    assert (sequence.name, sequence.size, sequence.num_frames) == ("cat", (20, 30), 3)
+        Image.fromarray(np.full((40, 60, 3), 80 * t, np.uint8)).save(video / f"frame_{t:05d}.jpg")
+        if t < 2:
+            Image.fromarray(mask).save(video / f"mask_{t:05d}.png")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mypackage"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_the_dataset(documented):
+    mine = ("dataset=mine", f"dataset.root={documented / 'videos'}", "trainer=cpu")
+    search = f"hydra.searchpath=[file://{documented}/conf]"
+    _, videos = prepared(*mine, search, entry="evaluate", output=documented / "run")
+    (sequence,) = videos.test
+    assert (sequence.name, sequence.size, sequence.num_frames) == ("cat", (40, 60), 3)
     assert sequence.object_ids == (3,)
     assert sequence.first_frame(3) == 0
-    assert sequence.image(2).shape == (3, 20, 30)
-    assert sequence.mask(1) is None
+    assert sequence.image(2).shape == (3, 40, 60)
+    assert sequence.mask(2) is None
 
 
-@pytest.mark.parametrize("segmenter", ["tiny_mask_rcnn", "semantic"])
-def test_the_backbone(documented, segmenter):
-    cfg = composed(documented, "backbone=plain", f"segmenter={segmenter}")
-    network = build(cfg.segmenter, backbone=build(cfg.backbone))
+@pytest.mark.parametrize("segmenter", ["segmenter=tiny_mask_rcnn", LIGHT, "segmenter=plain"])
+def test_the_backbone_and_the_segmenter(documented, segmenter):
+    settings = config("backbone=plain", segmenter, f"hydra.searchpath=[file://{documented}/conf]")
+    network = build_segmenter(settings.segmenter, settings.backbone)
     masks = torch.zeros(1, 64, 96, dtype=torch.uint8)
     masks[:, 16:48, 24:72] = 1
     losses = network.losses(torch.rand(1, 3, 64, 96), masks)
     assert all(loss.isfinite() for loss in losses.values())
+
+
+def test_the_commands(documented, monkeypatch):
+    """The page's commands train a network that eosvos does not know, and evaluate it, with one iteration."""
+    monkeypatch.setenv("PYTHONPATH", ".")
+    (documented / "VIDEOS").symlink_to(documented / "videos")
+    short = ("trainer=cpu", "logger=csv", "finetune=quick", "hydra.run.dir=run")
+    trained = ("iterations=1", "meta.batch_size=1", "meta.inner_steps=1", "final_eval.selection_videos=0")
+    lines = re.findall(r"^    python EOSVOS/(train|evaluate)\.py (.*)$", PAGE, flags=re.MULTILINE)
+    train, evaluate, more = (arguments.split() for _, arguments in lines)
+    assert [name for name, _ in lines] == ["train", "evaluate", "train"]
+    done = command(
+        documented, "train.py", *train, *more[2:], *short, *trained, "trainer.enable_progress_bar=false"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "meta-learned" in done.stdout
+    assert "lr-AdamW" in (documented / "run/csv/metrics.csv").read_text()
+    (documented / "run/checkpoints/last.ckpt").rename(documented / "FILE")
+    done = command(documented, "evaluate.py", *evaluate, *short, "overwrite=true")
+    assert done.returncode == 0, done.stderr
+    assert np.array(Image.open(documented / "run/results/cat/00000.png"))[20, 30] == 3
+
+    with pytest.raises(UserError, match=r"asks for 'mypackage\..*trusted=\[PACKAGE\]"):
+        load_checkpoint(documented / "FILE")
+    loaded = load_checkpoint(documented / "FILE", trusted=["mypackage"])
+    assert type(loaded.learner.segmenter).__name__ == "PlainSegmenter"
+
+
+def command(folder: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, str(ROOT / script), *arguments]
+    return subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=300)

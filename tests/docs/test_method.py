@@ -1,15 +1,11 @@
 """docs/method.md is the specification that the code refers to."""
 
 import re
-from pathlib import Path
 
 import pytest
-from hydra import config, initialize_config_dir
+from helpers import ROOT, compose
 from omegaconf import OmegaConf
 
-from eosvos.config.schema import register
-
-ROOT = Path(__file__).resolve().parents[2]
 METHOD = (ROOT / "docs/method.md").read_text()
 SOURCES = [path for folder in ("eosvos", "benchmarks", "conf") for path in (ROOT / folder).rglob("*.[py]*")]
 
@@ -34,16 +30,10 @@ def test_every_section_that_the_code_refers_to_is_there():
     assert not [(name, number) for name, number in asked if number not in sections]
 
 
-@pytest.mark.parametrize("document", ["method.md", "datasets.md", "extending.md"])
+@pytest.mark.parametrize("document", ["method.md", "datasets.md", "extending.md", "results.md"])
 def test_keys_that_a_page_names_exist(document):
-    register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        configs = [
-            config("train", ["dataset=davis2016"]),
-            config("train", ["dataset=folder"]),
-            config("train", ["dataset=youtube_vos"]),
-            config("train", ["dataset=synthetic"]),
-        ]
+    datasets = ("davis2016", "folder", "youtube_vos", "synthetic")
+    configs = [compose(f"dataset={name}") for name in datasets]
     text = (ROOT / "docs" / document).read_text()
     names = re.findall(r"`((?:\w+\.)+\w+)(?:=[^`]*)?`", text)
     keys = {

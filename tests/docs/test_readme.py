@@ -5,33 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra import config, initialize_config_dir
+from helpers import ROOT, SMALL, config
 from PIL import Image
 
-from eosvos.config.schema import register
 from eosvos.evaluation.evaluate import evaluate
 from eosvos.training.train import train
 
-ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
-SMALL = (
-    "dataset.size=[32,48] dataset.num_frames=3 dataset.val.num_videos=1 dataset.test.num_videos=1 "
-    "backbone.width=8 backbone.fpn_channels=16 meta.batch_size=1 meta.inner_steps=1 iterations=1 val_every=1 "
-    "final_eval.selection_videos=0 trainer.enable_progress_bar=false logger=csv output=run"
-)
-
-
-def composed(entry: str, *overrides: str):
-    register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return config(entry, list(overrides))
 
 
 @pytest.fixture
 def own_video(tmp_path, monkeypatch) -> Path:
     """A folder with a checkpoint, and with frames and a mask as the README says."""
     monkeypatch.chdir(tmp_path)
-    train(composed("train", *SMALL.split()))
+    train(config(*SMALL, "iterations=1", "val_every=1", "meta.batch_size=1"))
     Path("run/checkpoints/last.ckpt").rename("FILE")
     Path("frames").mkdir()
     mask = np.zeros((40, 60), np.uint8)
@@ -51,9 +38,8 @@ def test_own_video(own_video):
         exec(block, names)
     assert names["labels"].shape == (40, 60)
     (arguments,) = re.findall(r"uv run evaluate\.py (.* dataset=folder .*)", README)
-    evaluate(
-        composed("evaluate", "finetune=quick", "trainer=cpu", "logger=csv", "output=log", *arguments.split())
-    )
+    short = ("finetune=quick", "trainer=cpu", "logger=csv")
+    evaluate(config(*short, *arguments.split(), entry="evaluate", output="log"))
     for masks in ("out", "out/frames"):
         first, *others = (np.array(Image.open(f"{masks}/{t:05d}.png")) for t in range(3))
         assert first[20, 30] == 2

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 import torch
-from eosvos.compat.csv_log import CsvLog
+from eosvos.compat.lightning import CsvLog
 from helpers import LIGHT, ROOT, SMALL
 
 from eosvos.config.build import build
