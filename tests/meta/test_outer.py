@@ -67,15 +67,26 @@ def test_groups_hold_every_meta_parameter_once():
         ({"_target_": "nowhere.Adam"}, "_target_=nowhere.Adam is no optimiser class"),
         ({"_target_": "torch.nn.Linear"}, "_target_=torch.nn.Linear is no optimiser class"),
         ({"_target_": "torch.optim"}, "_target_=torch.optim is no optimiser class"),
-        ({"lr": 1e-3}, "_target_=None is no optimiser class"),
         ({"_target_": "torch.optim.SGD", "betas": [0.9, 0.99]}, "unexpected keyword argument 'betas'"),
-        ({"_target_": "torch.optim.Adam", "lr": -1.0}, "Invalid learning rate: -1.0"),
         ({"_target_": "torch.optim.LBFGS"}, "LBFGS doesn't support per-parameter options"),
     ],
 )
 def test_what_is_no_optimiser_is_refused_in_one_sentence(settings, message):
     with pytest.raises(UserError, match=f"^optimizer: .*{message}"):
         build_optimizer(with_head(), Outer(optimizer=settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lr": 1e-3}, "it has no _target_"),
+        ({"_target_": "torch.optim.Adam", "lr": -1.0}, "lr=-1.0 must be a number from 0"),
+        ({"_target_": "torch.optim.Adam", "eps": float("nan")}, "eps=nan must be a finite number"),
+    ],
+)
+def test_the_declaration_refuses_what_no_optimiser_takes(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Outer(optimizer=settings)
 
 
 @pytest.mark.parametrize(
