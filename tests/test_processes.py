@@ -10,13 +10,13 @@ import torch.multiprocessing as mp
 
 from eosvos.errors import UserError
 from eosvos.processes import (
-    all_reduce_sum,
-    cores,
-    broadcast_from_rank_zero,
     all_gather,
+    all_reduce_sum,
+    broadcast_from_rank_zero,
+    cores,
     is_rank_zero,
-    rank_and_world_size,
     map_across_ranks,
+    rank_and_world_size,
 )
 
 
