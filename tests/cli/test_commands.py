@@ -64,7 +64,7 @@ def test_mistake_is_one_sentence_and_status_2(tmp_path):
     assert done.returncode == 2
     assert said == [
         "error: meta.batch_size=4 cannot be shared evenly among trainer.devices=3 processes: "
-        "set meta.batch to a multiple of 3"
+        "set meta.batch_size to a multiple of 3"
     ]
     assert not any(line.endswith(" torch") for line in done.stderr.splitlines())
 

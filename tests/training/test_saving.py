@@ -19,6 +19,7 @@ from eosvos.evaluation.scoring import Validation
 from eosvos.meta.checkpoint import read_checkpoint
 from eosvos.meta.module import MetaModule
 from eosvos.meta.parent import ParentModule
+from eosvos.training.resume import StoreRun
 from eosvos.training.train import train
 from eosvos.writing import disk_errors
 
@@ -200,14 +201,16 @@ def test_error_after_a_step_leaves_a_checkpoint_with_that_step(config, tmp_path,
         assert torch.equal(rest.learner.state_dict()[name], value), name
 
 
-def test_error_before_training_leaves_the_checkpoint_as_it_is(config, tmp_path):
+def test_error_before_training_leaves_the_checkpoint_as_it_is(config, tmp_path, monkeypatch):
     train(config(*SMALL, LIGHT, "iterations=1"))
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    content = torch.load(last, weights_only=True)
-    content["optimizer_states"] = [{"broken": True}]
-    torch.save(content, last)
     before = last.read_bytes()
-    with pytest.raises(KeyError):
+
+    def failing(*_):
+        raise KeyError("broken")
+
+    monkeypatch.setattr(StoreRun, "on_load_checkpoint", failing)
+    with pytest.raises(KeyError, match="broken"):
         train(config(*SMALL, LIGHT, "iterations=2", f"checkpoint={last}", "resume=true"))
     assert last.read_bytes() == before
 
@@ -246,7 +249,7 @@ def test_parent_training_never_takes_a_step_that_is_not_finite(config, tmp_path,
             next(iter(self.learner.weights())).grad.fill_(float("nan"))
 
     monkeypatch.setattr(ParentModule, "on_after_backward", broken)
-    with pytest.raises(UserError, match=r"parent step 1: the gradient is not finite; lower parent\.lr"):
+    with pytest.raises(UserError, match=r"parent step 1: the gradient is not finite; lower parent\.opt"):
         train(config(*SMALL, LIGHT, "parent.steps=2", "iterations=0"))
     content, _ = read_checkpoint(tmp_path / "run" / "checkpoints" / "parent-last.ckpt")
     assert content["iteration"] == 1
@@ -275,7 +278,7 @@ def test_a_report_that_failed_is_made_up_for(config, tmp_path, monkeypatch):
         raise UserError("a frame is broken")
 
     with monkeypatch.context() as patch:
-        patch.setattr("eosvos.training.train.compare", failing)
+        patch.setattr("eosvos.training.train.FinalEvaluation.rows", failing)
         with pytest.raises(UserError, match="a frame is broken") as caught:
             train(config(*settings))
     assert caught.value.__notes__ == [f"go on with the same command and checkpoint={last} resume=true"]
@@ -313,3 +316,14 @@ def test_a_signal_while_importing_is_quiet(tmp_path):
     _, err = process.communicate(timeout=200)
     assert process.returncode == 130
     assert err.splitlines() == ["error: stopped by SIGINT"]
+
+
+def test_a_signal_ends_both_processes_of_an_evaluation(tmp_path):
+    videos = ("dataset.test.num_videos=40", "finetune.steps=20", "trainer.devices=2")
+    process = started(tmp_path / "run", *SMALL, LIGHT, *videos, script="evaluate.py")
+    wait_for(tmp_path / "run" / "results" / "manifest.json", process)
+    process.terminate()
+    # The other process holds the pipes, too: this ends when both have.
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert err.splitlines() == ["error: stopped by SIGTERM"]
