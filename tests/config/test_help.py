@@ -1,9 +1,8 @@
 """The choices that --help lists."""
 
+from eosvos.run.help import CONF, GROUPS, options, options_table
 from hydra.utils import get_class
 from omegaconf import OmegaConf
-
-from eosvos.run.help import CONF, GROUPS, options, options_table
 
 
 def test_groups_are_the_folders_of_conf():

@@ -4,12 +4,12 @@ import subprocess
 import sys
 
 import pytest
+from eosvos.run.explain import explain
+from eosvos.run.quoting import check_texts, typed
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from eosvos.errors import UserError
-from eosvos.run.explain import explain
-from eosvos.run.quoting import check_texts, typed
 
 NASTY = (
     "a=b.ckpt",

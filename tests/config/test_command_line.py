@@ -1,12 +1,11 @@
 """How many processes train where none are asked for."""
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
-
 from eosvos.run import command_line
 from eosvos.run.help import CONF
 from eosvos.run.schema import register
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 
 
 @pytest.fixture

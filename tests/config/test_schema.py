@@ -5,14 +5,14 @@ import inspect
 from collections.abc import Iterator
 
 import pytest
-from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf
-
 from eosvos.meta.learning_rates import RateConfig
-from eosvos.meta.outer import GroupConfig, OuterConfig
 from eosvos.run.checks import query_weights
 from eosvos.run.help import GROUPS, options
 from eosvos.run.networks import finetune_config, outer_config
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+
+from eosvos.meta.outer import GroupConfig, OuterConfig
 
 # The public surface: dashboards, sweeps and scripts depend on these keys. Add to it; take nothing away.
 KEYS = {

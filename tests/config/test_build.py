@@ -1,10 +1,10 @@
 """Building objects, and what a checkpoint may build."""
 
 import pytest
+from eosvos.run.instantiate import build, check_trusted
 from omegaconf import OmegaConf
 
 from eosvos.errors import UserError
-from eosvos.run.instantiate import build, check_trusted
 
 SYNTHETIC = "eosvos.data.synthetic.synthetic_sequences"
 
