@@ -36,8 +36,9 @@ class Settings(BaseModel):
     @field_validator("*")
     @classmethod
     def _no_blank(cls, value: Any) -> Any:
-        if isinstance(value, str) and not value.strip():
-            raise ValueError(f"{value!r} is no text")
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and not text.strip():
+                raise ValueError(f"{text!r} is no text")
         return value
 
 

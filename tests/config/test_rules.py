@@ -1,0 +1,118 @@
+"""Every declared setting: what it refuses, before work."""
+
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import pytest
+from helpers import compose, config
+from omegaconf import OmegaConf
+from pydantic import BaseModel, ValidationError
+
+from eosvos.config.checks import check
+from eosvos.config.data import Tasks
+from eosvos.config.schema import DECLARED
+from eosvos.config.setting import Settings
+from eosvos.config.training import Config
+from eosvos.errors import UserError
+
+# Values of settings without a default.
+NEEDED = {"root": "x", "images": "x", "masks": "x", "name": "x"}
+NOT_FINITE = (float("nan"), float("inf"), -float("inf"))
+FREE = {"Config.logger", "Config.callbacks", "Config.trusted"}
+"""Settings that may be empty."""
+
+
+def groups(declared: type[BaseModel]) -> Iterator[type[Settings]]:
+    """A declaration, and those of the groups in it."""
+    yield declared
+    for field in declared.model_fields.values():
+        for group in (field.annotation, *get_args(field.annotation)):
+            if isinstance(group, type) and issubclass(group, Settings):
+                yield from groups(group)
+
+
+ALL = {one.__name__: one for whole in (Config, Tasks, *DECLARED.values()) for one in groups(whole)}
+
+
+def whole_values(declared: type[Settings]) -> dict[str, Any]:
+    """Values that a declaration takes."""
+    if declared is ALL["Config"]:
+        return config().model_dump()
+    if declared is ALL["Dataset"]:
+        return config().dataset.model_dump()
+    known = {"name": "resnet50"} if "Literal" in str(declared.model_fields.get("name")) else NEEDED
+    given = {name: known[name] for name in declared.model_fields if name in known}
+    return dict(declared(**given))
+
+
+def kinds(annotation: Any) -> set[Any]:
+    """The types that a setting may have."""
+    inner = set(get_args(annotation))
+    return {annotation, *inner, *(kind for one in inner for kind in kinds(one))}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_setting_takes_what_is_no_value(name):
+    declared = ALL[name]
+    values = whole_values(declared)
+    declared(**values)
+    for setting, field in declared.model_fields.items():
+        never: list[Any] = [object(), (1,), *NOT_FINITE]
+        if f"{name}.{setting}" not in FREE:
+            never += [[], [None], [[]], [float("nan")], ["  "]]
+        never += ["", "  ", b"x"]
+        if type(None) not in kinds(field.annotation):
+            never.append(None)
+        # Every number has a least value.
+        if {int, float} & kinds(field.annotation):
+            never += ["1", -1, [True], True]
+        for value in never:
+            with pytest.raises(ValidationError) as refused:
+                declared(**{**values, setting: value})
+            assert setting in str(refused.value), (setting, value)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("dataset.size=[96]", "dataset.size=[96] must have at least 2 items, not 1"),
+        ("dataset.size=[96,128,3]", "dataset.size=[96, 128, 3] must have at most 2 items, not 3"),
+        ("dataset.size=[96,16]", "dataset.size=[96, 16]: 16 must be greater than or equal to 32"),
+        ("final_eval.lr_grid=[0.1]", "final_eval.lr_grid=[0.1] must have at least 2 items, not 1"),
+        ("final_eval.lr_grid=[0,1]", "final_eval.lr_grid=[0, 1]: 0 must be greater than 0"),
+        ("meta.step_weights=[1,-1]", "-1 must be greater than or equal to 0"),
+        ("segmenter.anchor_sizes=[a,b,c]", "a must be a valid number"),
+        ("segmenter.anchor_sizes=[null,1,1]", "None must be a valid number"),
+        ("segmenter.anchor_sizes=[[],1,1]", "segmenter.anchor_sizes=[[], 1, 1]: []"),
+        ("segmenter.anchor_sizes=[[[1]],1,1]", "[[1]] must be a valid number"),
+        ("segmenter.anchor_sizes=[{a:1},1,1]", "must be a valid number"),
+        ("segmenter.anchor_ratios=[0]", "0 must be greater than 0"),
+        ("segmenter.anchor_ratios=[nan]", "nan must be a finite number"),
+        ('segmenter.weights="  "', "segmenter.weights: '  ' is no text"),
+        ("~seed", "seed is needed: leave ~seed out"),
+        ("~dataset", "dataset has no value: write dataset=OPTION, one of davis2016, "),
+    ],
+)
+def test_wrong_values(override, said):
+    with pytest.raises(UserError) as refused:
+        check(compose(override))
+    assert said in str(refused.value)
+
+
+def test_a_list_for_each_level_is_fine():
+    given = config("segmenter.anchor_sizes=[[1,2],[3,4],[5,6.5]]", "logger.csv.version=")
+    assert given.segmenter["anchor_sizes"] == [[1, 2], [3, 4], [5, 6.5]]
+
+
+def test_home_is_expanded_wherever_a_location_is_declared(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("a.ckpt", "w.pth", "s.pth"):
+        (tmp_path / name).touch()
+    data = ("dataset=folder", 'dataset.images="~/clip"', 'dataset.masks="~/mask.png"')
+    files = ('checkpoint="~/a.ckpt"', 'results="~/out"', 'backbone.weights="~/w.pth"')
+    cfg = compose(*data, *files, "backbone=resnet18", 'segmenter.weights="~/s.pth"')
+    cfg.output = "~/run"
+    found = OmegaConf.create(check(cfg).model_dump())
+    keys = ("dataset.train.images", "dataset.test.masks", "checkpoint", "results", "output")
+    for key in (*keys, "backbone.weights", "segmenter.weights"):
+        assert OmegaConf.select(found, key).startswith(f"{tmp_path}/"), key
