@@ -50,7 +50,7 @@ def compose(*overrides: str, entry: str = "train", output: str | Path = "run", *
 
 def config(*overrides: str, entry: str = "train", output: str | Path = "run") -> Config:
     """The same, checked."""
-    return check(compose(*overrides, entry=entry, output=output))
+    return check(compose(*overrides, entry=entry, output=output), training=entry == "train")
 
 
 def prepared(*overrides: str, entry: str = "train", output: str | Path = "run") -> tuple[Config, Videos]:
