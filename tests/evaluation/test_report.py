@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from eosvos.evaluation.report import ReportRow, mean_and_error, report_table, sequence_table, write_report
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
 from eosvos.evaluation.metrics import ObjectScore, Statistics
 from eosvos.evaluation.records import SequenceRecord
-from eosvos.evaluation.report import ReportRow, mean_and_error, report_table, sequence_table, write_report
 
 
 def record(name: str, *values: tuple[float, float], seconds: float = 1.0) -> SequenceRecord:
