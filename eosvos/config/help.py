@@ -31,7 +31,7 @@ def options_table(*groups: str) -> str:
     lines = []
     for group in groups or GROUPS:
         for i, (name, summary) in enumerate(options(group).items()):
-            lines.append(f"  {group + '=' if i == 0 else '':<11}{name:<19}{summary}".rstrip())
+            lines.append(f"  {group + '=' if i == 0 else '':<11}{name:<24}{summary}".rstrip())
     return "\n".join(lines)
 
 

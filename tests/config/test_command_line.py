@@ -1,24 +1,21 @@
 """How many processes train where none are asked for."""
 
+import helpers
 import pytest
-from eosvos.run import command_line
-from eosvos.run.help import CONF
-from eosvos.run.schema import register
-from hydra import compose, initialize_config_dir
+from helpers import compose
 from hydra.core.hydra_config import HydraConfig
+
+from eosvos.config import command_line
 
 
 @pytest.fixture
 def devices(monkeypatch):
     """The number of processes of train.py (or evaluate.py) with overrides, on so many cores."""
-    register()
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
 
     def of(*overrides, cores=4, mode="RUN", entry="train"):
         monkeypatch.setattr(command_line, "cores", lambda: cores)
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            options = [*overrides, f"hydra.mode={mode}"]
-            cfg = compose(entry, overrides=options, return_hydra_config=True)
+        cfg = compose(*overrides, f"hydra.mode={mode}", entry=entry, return_hydra_config=True)
         monkeypatch.setattr(HydraConfig.instance(), "cfg", cfg)
         return cfg.trainer.devices
 
@@ -32,10 +29,10 @@ def devices(monkeypatch):
         ((), 2, 2),
         ((), 3, 2),
         ((), 64, 4),
-        (("meta.batch=6",), 4, 3),
-        (("meta.batch=6", "parent.steps=1"), 4, 2),
+        (("meta.batch_size=6",), 4, 3),
+        (("meta.batch_size=6", "parent.steps=1"), 4, 2),
         (("trainer.accelerator=auto",), 8, 1),
-        (("meta.batch=5",), 4, 1),
+        (("meta.batch_size=5",), 4, 1),
         (("trainer.devices=1",), 8, 1),
         (("trainer=cpu",), 8, 1),
         (("dataset=davis2016",), 8, 1),
@@ -53,12 +50,21 @@ def test_one_process_where_the_command_line_cannot_be_run_again(devices, monkeyp
             assert devices() == 1
 
 
-def test_evaluation_is_one_process(devices):
+def test_evaluation_is_one_process_unless_more_are_asked_for(devices):
     assert devices(entry="evaluate") == 1
+    assert devices("trainer.devices=3", entry="evaluate") == 3
+
+
+def test_what_the_command_line_says():
+    with helpers.command_line("seed=3", "+logger.csv.prefix=x", "~logger.csv.version", "trusted=[007]"):
+        assert set(command_line.overridden()) >= {"seed", "logger.csv.prefix", "logger.csv.version"}
+        assert command_line.removed() == ["logger.csv.version"]
+        assert command_line.given("trusted") == "[007]"
+        assert command_line.given("logger.csv.prefix") == "x"
+        assert command_line.given("iterations") is None
+    assert command_line.overridden() == command_line.removed() == []
 
 
 def test_without_a_command_line_there_is_one_process(monkeypatch):
-    register()
     monkeypatch.setattr(command_line, "cores", lambda: 8)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        assert compose("train").trainer.devices == 1
+    assert compose().trainer.devices == 1

@@ -1,14 +1,16 @@
 """Values that the shell or Hydra would not leave as they are: what is said works when it is pasted."""
 
+import os
 import subprocess
 import sys
 
 import pytest
-from eosvos.run.explain import explain
-from eosvos.run.quoting import check_texts, typed
+from helpers import command_line, compose
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
 
+from eosvos.config.checks import check
+from eosvos.config.explain import explain
+from eosvos.config.quoting import typed
 from eosvos.errors import UserError
 
 NASTY = (
@@ -49,53 +51,48 @@ def through_bash(word):
 
 
 @pytest.mark.parametrize("value", NASTY)
-def test_what_is_typed_arrives(compose, value):
-    (override,) = through_bash(typed("checkpoint", value))
-    assert compose(override).checkpoint == value
-
-
-def whole(*overrides):
-    """A configuration as the callback sees it."""
-    cfg = {"checkpoint": None, "hydra": {"overrides": {"task": list(overrides), "hydra": []}}}
-    return OmegaConf.create(cfg)
+def test_what_is_typed_arrives(value):
+    (override,) = through_bash(typed("results", value))
+    assert compose(override).results == value
 
 
 @pytest.mark.parametrize("value", NASTY)
-def test_unquoted_it_arrives_or_the_quoting_is_said(compose, value):
-    override = f"checkpoint={value}"
+def test_unquoted_it_arrives_or_the_quoting_is_said(value):
     try:
-        cfg = compose(override)
-        cfg_and_line = OmegaConf.merge(whole(override), {"checkpoint": cfg.checkpoint})
-        check_texts(cfg_and_line)
+        with command_line(f"results={value}") as cfg:
+            arrived = check(cfg).results
     except UserError as error:
         said = str(error)
     except HydraException as error:
         said = explain(error)
     else:
-        assert cfg.checkpoint == value
+        assert arrived == os.path.expanduser(value)
         return
-    assert said.endswith(typed("checkpoint", value))
+    assert said.endswith(typed("results", value))
     assert "\n" not in said
 
 
-def test_a_value_that_the_shell_has_cut(monkeypatch, compose):
-    monkeypatch.setattr(
-        sys, "argv", ["train.py", "seed=1", *["checkpoint=my", "new", "file.ckpt"], "iterations=1"]
-    )
+def test_a_value_that_the_shell_has_cut(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", "seed=1", *["results=my", "new", "folder"], "iterations=1"])
     with pytest.raises(HydraException) as refused:
         compose(*sys.argv[1:])
-    assert explain(refused.value).endswith("""'checkpoint="my new file.ckpt"'""")
+    assert explain(refused.value).endswith("""'results="my new folder"'""")
 
 
-def test_names_in_a_list_that_look_like_numbers():
-    line = OmegaConf.merge(whole("names=[007,12e3,b]"), {"names": ["007", "12000.0", "b"]})
-    with pytest.raises(UserError) as refused:
-        check_texts(line)
-    assert str(refused.value).endswith("""'names=["007","12e3","b"]'""")
-    check_texts(OmegaConf.merge(whole("names=[7,b]"), {"names": ["7", "b"]}))
+@pytest.mark.parametrize("key", ["dataset.annotated", "dataset.test.annotated", "trusted"])
+def test_names_in_a_list_that_look_like_numbers(key):
+    data = ("dataset=folder", "dataset.images=x", "dataset.masks=y")
+    with command_line(*data, f"{key}=[007,12e3,b]") as cfg, pytest.raises(UserError) as refused:
+        check(cfg)
+    assert str(refused.value).endswith(f"""'{key}=["007","12e3","b"]'""")
+    (override,) = through_bash(str(refused.value).rpartition("write ")[2])
+    with command_line(*data, override) as cfg:
+        arrived = check(cfg)
+    names = arrived.trusted if key == "trusted" else arrived.dataset.test["annotated"]
+    assert names == ["007", "12e3", "b"]
 
 
-def test_what_no_quotes_mend(compose):
+def test_what_no_quotes_mend():
     with pytest.raises(HydraException) as refused:
         compose("check point=x")
     assert explain(refused.value) == "cannot read 'check point=x': write KEY=VALUE"

@@ -1,36 +1,39 @@
 """The configuration's keys and types, and that they fit what is built from them."""
 
-import dataclasses
 import inspect
-from collections.abc import Iterator
 
 import pytest
-from eosvos.meta.learning_rates import RateConfig
-from eosvos.run.checks import query_weights
-from eosvos.run.help import GROUPS, options
-from eosvos.run.networks import finetune_config, outer_config
+from helpers import compose, config
 from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from eosvos.meta.outer import GroupConfig, OuterConfig
+from eosvos.config.help import GROUPS, options
+from eosvos.config.inference import Finetune, Online
+from eosvos.config.meta import RADAM, Group, InnerLR, Meta, Outer
+from eosvos.config.schema import DECLARED, defaults
+from eosvos.config.training import Config
 
 # The public surface: dashboards, sweeps and scripts depend on these keys. Add to it; take nothing away.
 KEYS = {
-    "": "backbone checkpoint dataset finetune iterations logger meta output overwrite parent report results "
-    "resume seed segmenter threads trainer val_every",
-    "parent": "batch decay lr steps",
-    "report": "hold_out rates strips tuning_videos",
-    "dataset": "augment frame_window max_objects num_frames query_frames size test train val",
-    "meta": "batch inner_steps max_failures mixed multi_step order outer rates step_weights train_encoder "
-    "truncate_every",
-    "meta.rates": "clip init level log max",
-    "meta.outer": "clip cosine_to freeze_encoder name rates weights",
-    "meta.outer.weights": "decay lr",
-    "meta.outer.rates": "decay lr",
-    "finetune": "augment batch lookahead online rate steps",
-    "finetune.online": "batch every frames reset steps",
-    "trainer": "accelerator devices log_every precision progress save_minutes workers",
+    "": "backbone callbacks checkpoint dataset final_eval finetune iterations logger meta output overwrite "
+    "parent results resume seed segmenter threads trainer trusted val_every",
+    "parent": "batch_size optimizer steps",
+    "parent.optimizer": "_target_ lr weight_decay",
+    "final_eval": "exclude_from_training lr_grid selection_videos visualisations",
+    "dataset": "_target_ augment frame_window max_objects num_frames num_videos query_frames seed size split "
+    "test train val",
+    "dataset.augment": "brightness contrast copy_paste flip hue rotation saturation scale_max scale_min",
+    "meta": "batch_size inner_lr inner_steps max_nonfinite_iterations multi_step_loss order outer "
+    "step_weights train_encoder truncate_every",
+    "meta.inner_lr": "init level log max max_grad_norm",
+    "meta.outer": "freeze_encoder inner_lr max_grad_norm min_lr_ratio optimizer",
+    "meta.outer.optimizer": "_target_ decoupled_weight_decay lr weight_decay",
+    "meta.outer.inner_lr": "lr weight_decay",
+    "finetune": "augment batch_size feature_batch_size fixed_lr online steps",
+    "finetune.online": "batch_size every frames reset steps",
+    "trainer": "accelerator devices enable_progress_bar log_every_n_steps num_workers precision save_minutes",
     "logger": "csv tensorboard",
+    "callbacks": "progress_bar",
 }
 
 DATASETS = {
@@ -40,90 +43,99 @@ DATASETS = {
     "youtube_vos": ("dataset.root=x",),
     "folder": ("dataset.images=x", "dataset.masks=y"),
 }
-CHOICES = [
-    (group, option)
-    for group in ("segmenter", "backbone", "meta", "schedule", "finetune", "trainer", "logger")
-    for option in options(group)
+# What an option needs to be complete.
+WITH = {"backbone=timm": ("backbone.name=x",), "segmenter=mask_rcnn": ("segmenter.weights=none",)}
+CHOICES = [f"{group}={option}" for group in GROUPS if group != "dataset" for option in options(group)] + [
+    f"meta/outer/optimizer={option}" for option in options("meta/outer/optimizer")
 ]
 
 
-def test_public_keys(compose):
+def test_public_keys():
     cfg = compose()
     found = {path: sorted(OmegaConf.select(cfg, path) if path else cfg) for path in KEYS}
     assert found == {path: keys.split() for path, keys in KEYS.items()}
 
 
-def targets(node: DictConfig) -> Iterator[DictConfig]:
-    if "_target_" in node:
-        yield node
-    for name in node:
-        if isinstance(node[name], DictConfig):
-            yield from targets(node[name])
+@pytest.mark.parametrize("target", DECLARED)
+def test_what_is_declared_takes_its_settings_whole(target):
+    parameters = inspect.signature(get_object(target), eval_str=True).parameters.values()
+    # But for the backbone of a segmenter, nothing else is needed.
+    needed = [one for one in parameters if one.default is one.empty and one.name != "backbone"]
+    assert [one.annotation for one in needed] == [DECLARED[target]]
 
 
-@pytest.mark.parametrize(
-    "overrides",
-    [(f"dataset={name}", *values) for name, values in DATASETS.items()]
-    + [(f"segmenter={name}",) for name in options("segmenter")]
-    + [
-        (f"backbone={name}", *(("backbone.name=x",) if name == "timm" else ()))
-        for name in options("backbone")
-    ],
-    ids=lambda overrides: overrides[0],
-)
-def test_keys_are_the_parameters_of_their_target(compose, overrides):
-    # A parameter without a key could not be set, and a key without a parameter would fail too late.
-    for node in targets(compose(*overrides)):
-        if not node._target_.startswith("eosvos."):
-            continue
-        parameters = set(inspect.signature(get_object(node._target_)).parameters) - {"backbone"}
-        assert set(node) - {"_target_"} == parameters, node._target_
-
-
-@pytest.mark.parametrize(("group", "option"), CHOICES)
-def test_every_option_composes_and_is_typed(compose, group, option):
-    cfg = compose(f"{group}={option}")
-    assert cfg.get(group, cfg.iterations)
-    # Untyped nodes would let any value pass.
-    assert dataclasses.is_dataclass(OmegaConf.get_type(cfg.segmenter))
-    assert dataclasses.is_dataclass(OmegaConf.get_type(cfg.backbone))
-    assert all(dataclasses.is_dataclass(OmegaConf.get_type(node)) for node in cfg.logger.values())
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_option_composes_and_is_checked(choice):
+    cfg = compose(choice, *WITH.get(choice, ()))
+    assert config(choice, *WITH.get(choice, ())).iterations == cfg.iterations
+    # Every setting is there to be set, and others are refused.
+    for part in (cfg.segmenter, cfg.backbone):
+        assert set(part) == {"_target_", *DECLARED[part._target_].model_fields}
+        assert OmegaConf.is_struct(part)
+    for node in (*cfg.logger.values(), *cfg.callbacks.values()):
+        parameters = set(inspect.signature(get_object(node._target_)).parameters)
+        assert set(node) - {"_target_"} <= parameters
+        assert OmegaConf.is_struct(node)
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_every_dataset_composes_and_is_typed(compose, dataset):
+def test_every_dataset_composes_and_is_checked(dataset):
+    assert set(DATASETS) == set(options("dataset"))
     cfg = compose(f"dataset={dataset}", *DATASETS[dataset], entry="evaluate")
+    checked = config(f"dataset={dataset}", *DATASETS[dataset], entry="evaluate").dataset
     for part in ("train", "val", "test"):
-        assert dataclasses.is_dataclass(OmegaConf.get_type(cfg.dataset[part]))
+        declared = DECLARED[cfg.dataset[part]._target_]
+        assert set(cfg.dataset[part]) == {"_target_", *declared.model_fields}
+        assert set(getattr(checked, part)) == {"_target_", *declared.model_fields}
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
 
 
-def test_defaults_are_the_papers_and_a_dataset_brings_its_own(compose):
-    paper = compose("dataset=davis2017", "dataset.root=x")
-    assert (paper.meta.outer.name, paper.meta.rates.level, paper.meta.batch) == ("radam", "neuron", 4)
-    assert (paper.backbone.name, paper.segmenter.weights, paper.segmenter.min_size) == (
-        "resnet50",
-        "coco",
-        800,
-    )
-    assert (paper.finetune.steps, paper.finetune.batch, paper.finetune.augment) == (10, 3, True)
-    tiny = compose()
-    assert tiny.backbone._target_.endswith("tiny_backbone")
+def test_a_key_of_a_dataset_is_that_of_its_parts_unless_they_have_their_own():
+    checked = config("dataset.num_frames=4", "dataset.val.num_frames=5", "dataset.size=[32,48]").dataset
+    assert [part["num_frames"] for part in (checked.train, checked.val, checked.test)] == [4, 5, 4]
+    assert [part["size"] for part in (checked.train, checked.val, checked.test)] == [[32, 48]] * 3
+
+
+def test_defaults_are_the_papers_and_a_dataset_brings_its_own():
+    paper = config("dataset=davis2017", "dataset.root=x")
+    assert paper.meta.outer.optimizer["_target_"] == "torch.optim.RAdam"
+    assert (paper.meta.inner_lr.level, paper.meta.batch_size) == ("neuron", 4)
+    assert paper.backbone["name"] == "resnet50"
+    assert (paper.segmenter["weights"], paper.segmenter["min_size"]) == ("coco", 800)
+    assert (paper.finetune.steps, paper.finetune.batch_size, paper.finetune.augment) == (10, 3, True)
+    tiny = config()
+    assert tiny.backbone["_target_"].endswith("tiny_backbone")
     assert tiny.threads == 1
-    assert (tiny.meta.outer.name, tiny.meta.rates.log, tiny.finetune.steps) == ("adam", True, 5)
+    assert tiny.meta.outer.optimizer["_target_"] == "torch.optim.Adam"
+    assert (tiny.meta.inner_lr.log, tiny.finetune.steps) == (True, 5)
 
 
-def test_command_line_wins_over_the_dataset(compose):
-    cfg = compose("segmenter=semantic", "meta=paper", "trainer.devices=2")
-    assert cfg.segmenter._target_.endswith("SemanticSegmenter")
-    assert cfg.backbone._target_.endswith("tiny_backbone")
-    assert (cfg.meta.outer.name, cfg.trainer.devices) == ("radam", 2)
+def test_command_line_wins_over_the_dataset():
+    checked = config("segmenter=light_deeplab", "meta=paper", "trainer.devices=2")
+    assert checked.segmenter["_target_"].endswith("LightDeepLab")
+    assert checked.backbone["_target_"].endswith("tiny_backbone")
+    assert checked.meta.outer.optimizer["_target_"] == "torch.optim.RAdam"
+    assert checked.trainer.devices == 2
 
 
-def test_a_segmenter_brings_its_length_of_the_short_schedule_only(compose):
-    assert compose("segmenter=semantic").iterations > compose().iterations
-    assert compose("segmenter=semantic", "schedule=paper").iterations == compose("schedule=paper").iterations
-    assert compose("segmenter=semantic", "iterations=7").iterations == 7
+def test_an_experiment_wins_over_the_dataset_and_the_command_line_over_both():
+    light = "experiment=synthetic_light_deeplab"
+    assert compose(light).segmenter._target_ == compose("segmenter=light_deeplab").segmenter._target_
+    assert compose("segmenter=light_deeplab").iterations == compose().iterations < compose(light).iterations
+    assert compose(light, "iterations=7").iterations == 7
+    small = ("dataset=davis2016", "dataset.root=x", "experiment=small")
+    assert compose(*small).iterations < compose(*small[:2]).iterations
+    assert compose(*small).segmenter.min_size == 240
+    assert compose(*small, "segmenter=mask_rcnn").segmenter.min_size == 800
+
+
+@pytest.mark.parametrize("option", options("meta/outer/optimizer"))
+def test_an_optimiser_leaves_no_key_of_another(option):
+    import torch
+
+    optimizer = dict(config("meta=paper", f"meta/outer/optimizer={option}").meta.outer.optimizer)
+    made = get_object(optimizer.pop("_target_"))([torch.zeros(1)], **optimizer)
+    assert made.defaults["lr"] == optimizer["lr"]
 
 
 @pytest.mark.parametrize(
@@ -135,40 +147,52 @@ def test_a_segmenter_brings_its_length_of_the_short_schedule_only(compose):
         ("e_osvos_100_ona", 100, 5),
     ],
 )
-def test_published_presets(compose, option, steps, every):
-    config = finetune_config(compose(f"finetune={option}").finetune)
-    assert (config.steps, config.batch, config.augment) == (steps, 3, True)
-    if every is None:
-        assert config.online is None
-    else:
-        online = config.online
-        assert (online.every, online.steps, online.batch) == (5, 10, 3)
-        assert (online.reset, online.frames) == ("first_step", "oldest")
+def test_published_presets(option, steps, every):
+    assert config(f"finetune={option}").finetune == Finetune(
+        steps=steps,
+        batch_size=3,
+        augment=True,
+        fixed_lr=None,
+        online=Online(every=every, steps=10, batch_size=3, reset="first_frame", frames="oldest"),
+    )
 
 
-def test_config_objects_take_all_their_keys(compose):
-    cfg = compose("dataset=davis2017", "dataset.root=x")
-    assert outer_config(cfg.meta.outer) == OuterConfig(
-        "radam",
-        GroupConfig(1e-5, 1e-3),
-        GroupConfig(1e-5, 0.0),
-        clip=None,
-        cosine_to=None,
+def test_the_papers_meta_training():
+    meta = config("dataset=davis2017", "dataset.root=x").meta
+    assert meta.outer == Outer(
+        optimizer=RADAM,
+        inner_lr=Group(lr=1e-5, weight_decay=0.0),
+        max_grad_norm=None,
+        min_lr_ratio=None,
         freeze_encoder=False,
     )
-    assert RateConfig(**cfg.meta.rates) == RateConfig("neuron", 1e-3, False, None)
+    assert meta.outer.optimizer["lr"] == 1e-5
+    assert meta.outer.optimizer["weight_decay"] == 1e-3
+    assert meta.inner_lr == InnerLR(level="neuron", init=1e-3, log=False, max=None, max_grad_norm=None)
+    # Nothing else than what is declared.
+    assert meta == Meta()
 
 
-def test_query_weights(compose):
-    last = compose("meta=paper", "meta.inner_steps=3").meta
-    assert query_weights(last) == [0, 0, 1]
-    every = compose("meta.inner_steps=4").meta
-    assert query_weights(every) == [0.25] * 4
-    own = compose("meta.inner_steps=2", "meta.step_weights=[0.3,0.7]").meta
-    assert query_weights(own) == [0.3, 0.7]
+def test_defaults_are_what_the_declarations_say():
+    plain = OmegaConf.to_container(OmegaConf.create(defaults(Config)))
+    assert plain["parent"]["optimizer"] == {
+        "_target_": "torch.optim.AdamW",
+        "lr": 1e-4,
+        "weight_decay": 1e-4,
+    }
+    assert plain["dataset"] == plain["segmenter"] == plain["output"] == "???"
+
+
+def test_query_weights():
+    last = config("meta=paper", "meta.inner_steps=3").meta
+    assert last.query_weights == [0, 0, 1]
+    every = config("meta.inner_steps=4").meta
+    assert every.query_weights == [0.25] * 4
+    own = config("meta.inner_steps=2", "meta.step_weights=[0.3,0.7]").meta
+    assert own.query_weights == [0.3, 0.7]
 
 
 def test_every_option_says_what_it_is_for():
-    for group in GROUPS:
+    for group in (*GROUPS, "meta/outer/optimizer"):
         assert options(group), group
         assert all(options(group).values()), group

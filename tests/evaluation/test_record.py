@@ -5,9 +5,11 @@ import subprocess
 import sys
 
 import torch
-from eosvos.run import record
-from eosvos.run.record import git_state, record_run, versions
+from helpers import config
 from omegaconf import OmegaConf
+
+from eosvos.evaluation import record
+from eosvos.evaluation.record import git_state, record_run, versions
 
 
 def test_versions():
@@ -47,12 +49,14 @@ def test_no_checkout_no_state(tmp_path, monkeypatch):
     assert git_state() is None
 
 
-def test_record_is_complete_and_resolved(compose, tmp_path):
-    cfg = compose("seed=7", "dataset.size=[32,48]")
-    record_run(cfg)
+def test_record_is_complete_and_resolved(tmp_path):
+    given = config("seed=7", "dataset.size=[32,48]", output=tmp_path / "run")
+    record_run(given)
     again = OmegaConf.load(tmp_path / "run" / "config.yaml")
     assert again.dataset.train.size == [32, 48]
     assert again.logger.csv.save_dir == str(tmp_path / "run")
+    # All that the run reads is in it, checked.
+    assert OmegaConf.to_container(again) == given.model_dump()
     assert "${" not in (tmp_path / "run" / "config.yaml").read_text()
     about = json.loads((tmp_path / "run" / "run.json").read_text())
     assert about["seed"] == 7

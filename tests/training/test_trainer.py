@@ -1,0 +1,105 @@
+"""Every shipped data set gives tasks, and the Trainers of a run's stages are as configured."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from helpers import SMALL, config, prepared
+from PIL import Image
+
+from eosvos.setup import device_for
+from eosvos.training.trainer import data_module, make_trainer
+
+
+@pytest.mark.parametrize("name", ["auto", "cpu"])
+def test_trainers(name):
+    trainer = make_trainer(config(*SMALL, f"trainer={name}"), "meta", [], iterations=10)
+    assert trainer.num_devices == 1
+    assert trainer.val_check_interval == 10
+
+
+def test_any_callback_of_lightning_by_its_target(tmp_path):
+    lines = (
+        "+callbacks.summary._target_=pytorch_lightning.callbacks.ModelSummary",
+        "+callbacks.summary.max_depth=3",
+    )
+    for shown in ("true", "false"):
+        given = config(*SMALL, *lines, f"trainer.enable_progress_bar={shown}", output=tmp_path)
+        callbacks = [type(one).__name__ for one in make_trainer(given, "meta", [], iterations=10).callbacks]
+        assert callbacks.count("ModelSummary") == 1
+        assert callbacks.count("RichProgressBar") == (shown == "true")
+
+
+def picture(path, values=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.zeros((32, 48), np.uint8) if values is None else values
+    image = Image.fromarray(values).convert("P" if path.suffix == ".png" else "RGB")
+    image.save(path)
+
+
+@pytest.fixture
+def mask():
+    values = np.zeros((32, 48), np.uint8)
+    values[8:20, 8:20] = 1
+    return values
+
+
+def davis_folder(root, mask):
+    for t in range(3):
+        picture(root / f"JPEGImages/480p/cat/{t:05d}.jpg")
+        picture(root / f"Annotations/480p/cat/{t:05d}.png", mask)
+    for name in ("2016/train", "2016/val", "2017/train", "2017/val"):
+        (root / f"ImageSets/{name}.txt").parent.mkdir(parents=True, exist_ok=True)
+        (root / f"ImageSets/{name}.txt").write_text("cat\n")
+    return [f"dataset.root={root}"]
+
+
+def youtube_vos_folder(root, mask):
+    videos = {}
+    for name in ("a", "b"):
+        videos[name] = {"objects": {"1": {"category": "cat", "frames": ["00000", "00005"]}}}
+        for frame in ("00000", "00005"):
+            picture(root / f"train/JPEGImages/{name}/{frame}.jpg")
+            picture(root / f"train/Annotations/{name}/{frame}.png", mask)
+    (root / "train/meta.json").write_text(json.dumps({"videos": videos}))
+    return [f"dataset.root={root}", "dataset.held_out=1"]
+
+
+def video_folder(root, mask):
+    for t in range(3):
+        picture(root / f"images/{t:05d}.jpg")
+    for t in range(2):
+        picture(root / f"masks/{t:05d}.png", mask)
+    return [f"dataset.images={root / 'images'}", f"dataset.masks={root / 'masks'}"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "make"),
+    [
+        ("davis2016", davis_folder),
+        ("davis2017", davis_folder),
+        ("youtube_vos", youtube_vos_folder),
+        ("folder", video_folder),
+    ],
+)
+def test_datasets(tmp_path, mask, dataset, make):
+    given, videos = prepared(f"dataset={dataset}", *make(tmp_path / "videos", mask))
+    assert videos.test[0].size == (32, 48)
+    task = data_module(given, videos, "meta").sampler.sample(0, 1)
+    assert task.support_images.shape == (1, 3, 32, 48)
+    assert task.query_images.shape[0] == 1
+
+
+def test_only_meta_training_copies_objects_into_frames():
+    def support(stage, probability):
+        given, videos = prepared(*SMALL, f"dataset.augment.copy_paste={probability}")
+        return data_module(given, videos, stage).sampler.sample(0, 0).support_images
+
+    assert torch.equal(support("parent", 1), support("meta", 0))
+    assert not torch.equal(support("meta", 1), support("meta", 0))
+
+
+def test_device_without_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device_for("auto") == device_for("cpu") == torch.device("cpu")
