@@ -79,4 +79,6 @@ def prepare(cfg: DictConfig, training: bool = True) -> tuple[Config, Videos]:
     check_folders(config, training)
     videos = list_videos(config, training)
     check_unread(config, videos.test, videos.folders)
+    if config.resume and not training:
+        raise UserError("resume=true goes on with training, and evaluate.py does not train: leave it out")
     return config, videos

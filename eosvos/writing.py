@@ -60,7 +60,10 @@ def check_writable(path: Path, key: str) -> None:
 
     Makes nothing.
     """
-    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    try:
+        there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    except OSError as error:
+        raise UserError(f"{key}={path}: {error.strerror}: choose another place") from error
     if not there.is_dir():
         raise UserError(f"{key}={path}: {there} is a file, not a folder: choose another place")
     if not os.access(there, os.W_OK | os.X_OK):

@@ -36,6 +36,14 @@ def build(node: Mapping[str, Any], *arguments: Any) -> Any:
         raise
 
 
+def build_a(kind: type, node: Mapping[str, Any], *arguments: Any) -> Any:
+    """What `build` makes, which is of a kind; raises UserError otherwise."""
+    made = build(node, *arguments)
+    if not isinstance(made, kind):
+        raise UserError(f"{node['_target_']} must make a {kind.__name__}, not {type(made).__name__}")
+    return made
+
+
 def check_trusted(config: Any, source: str, trusted: Sequence[str] = ()) -> None:
     """Raise UserError unless every `_target_` in plain dicts and lists is defined in eosvos.models.
 

@@ -1,5 +1,6 @@
 """From what Hydra has composed to a checked configuration; takes no torch."""
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -166,7 +167,7 @@ def _checkpoint(config: Config) -> Iterator[str]:
     path = config.checkpoint
     if config.resume and path is None:
         yield "resume=true needs checkpoint=FILE, the last checkpoint of the interrupted run"
-    if path is not None and not Path(path).exists():
+    if path is not None and not os.path.exists(path):
         there = sorted(map(str, Path(path).parent.glob("*.ckpt")))
         yield f"checkpoint={path}: there is no such file" + (
             f"; there is {', '.join(there)}" if there else ""
@@ -211,5 +212,5 @@ def _networks(config: Config) -> Iterator[str]:
         ("backbone", backbone, ("coco", "imagenet", "none")),
     ):
         weights = node.get("weights", "none")
-        if weights not in known and not Path(weights).is_file():
+        if weights not in known and not os.path.isfile(weights):
             yield f"{part}.weights={weights} is none of {', '.join(known)}, and there is no such file"

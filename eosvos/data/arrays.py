@@ -114,6 +114,10 @@ def _labels(mask: Array, size: tuple[int, int]) -> Tensor:
 def _numpy(value: object) -> NDArray[np.generic] | None:
     """An array or a tensor [...], from wherever it is, as an array; None for anything else."""
     if isinstance(value, Tensor):
-        value = value.detach().cpu()
-        return (value.float() if value.is_floating_point() else value).numpy()
+        try:
+            value = value.detach().cpu()
+            return (value.float() if value.is_floating_point() else value).numpy()
+        except (TypeError, RuntimeError):
+            # Sparse, quantised, or without values.
+            return None
     return value if isinstance(value, np.ndarray) else None

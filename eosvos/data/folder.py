@@ -22,7 +22,7 @@ from eosvos.data.layouts import (
     select_names,
     subfolders,
 )
-from eosvos.data.pictures import read_header, read_labels
+from eosvos.data.pictures import inexact_message, read_header, read_labels
 from eosvos.data.sequence import IGNORE, VideoSequence, visible_objects
 from eosvos.errors import UserError
 
@@ -119,10 +119,10 @@ def _image_folder(images: str) -> Path:
 def _mask_path(masks: str) -> Path:
     """The existing mask or folder of masks."""
     path = Path(masks).expanduser()
-    if not path.is_file():
+    if not os.path.isfile(path):
         return existing_folder(path, "set masks to a mask, or to a folder of masks named as their frames")
     if path.suffix.lower() != ".png":
-        raise UserError(f"the mask {path} is no PNG file, whose values are exact: save it as one")
+        raise UserError(inexact_message(path))
     return path
 
 
@@ -157,9 +157,7 @@ def _masks(frames: dict[str, Path], masks: Path) -> dict[str, Path]:
     if masks.resolve() != images.resolve():
         for stem, path in files_by_stem(masks, FRAME_SUFFIXES - {".png"}).items():
             if stem in frames and stem not in found:
-                raise UserError(
-                    f"the mask {path} is no PNG file, whose values are exact (JPEG blurs ids): save it as one"
-                )
+                raise UserError(inexact_message(path))
     return found
 
 

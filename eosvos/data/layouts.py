@@ -45,7 +45,7 @@ def select_names(wanted: Sequence[str] | None, known: Iterable[str], what: str, 
 
 def subfolders(path: Path) -> list[str]:
     """Names of the folders in a folder, sorted."""
-    return sorted(entry.name for entry in _entries(path) if entry.is_dir())
+    return sorted(name for name in _entries(path) if os.path.isdir(path / name))
 
 
 def files_by_stem(
@@ -56,12 +56,13 @@ def files_by_stem(
     without: a file that is left out. Raises UserError if two have the same stem.
     """
     found = [
-        path / entry.name
-        for entry in _entries(path)
-        if Path(entry.name).suffix.lower() in suffixes and not entry.is_dir()
+        path / name
+        for name in _entries(path)
+        if Path(name).suffix.lower() in suffixes and not os.path.isdir(path / name)
     ]
-    if without is not None and without.parent.resolve() == path.resolve():
-        found = [file for file in found if file.name != without.name]
+    if without is not None:
+        # By what it is, not where it lies: links may lead there.
+        found = [file for file in found if os.path.realpath(file) != os.path.realpath(without)]
     by_stem: dict[str, Path] = {}
     for file in sorted(found, key=lambda file: (_natural(file.stem), file.name)):
         twin = by_stem.setdefault(file.stem, file)
@@ -72,7 +73,7 @@ def files_by_stem(
 
 def no_frames_message(path: Path, what: str, remedy: str) -> str:
     """Say that a folder does not hold `what`: which names are read, and which are there."""
-    there = Counter(Path(entry.name).suffix.lower() for entry in _entries(path) if entry.is_file())
+    there = Counter(Path(name).suffix.lower() for name in _entries(path) if os.path.isfile(path / name))
     found = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in there.most_common(5))
     return (
         f"the folder {path} holds {what} ({', '.join(sorted(FRAME_SUFFIXES))} are read; there are "
@@ -106,10 +107,10 @@ def build_each(
     return built
 
 
-def _entries(path: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder, but for hidden entries; raises UserError if it cannot be listed."""
+def _entries(path: Path) -> list[str]:
+    """Names in a folder, but for hidden ones; raises UserError if it cannot be listed."""
     with _naming_unreadable_folder(path):
-        return [entry for entry in os.scandir(path) if not entry.name.startswith(".")]
+        return [name for name in os.listdir(path) if not name.startswith(".")]
 
 
 @contextmanager
@@ -117,7 +118,9 @@ def _naming_unreadable_folder(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"the folder {path} cannot be read ({error.strerror}): allow it") from error
+        raise UserError(
+            f"the folder {path} cannot be read ({error.strerror}): allow it, or choose another"
+        ) from error
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,10 +65,11 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 def read_labels(path: Path, merge_objects: bool = False) -> NDArray[np.uint8]:
     """Decode a mask file: object ids uint8 [H, W]; with `merge_objects`, 1 wherever it is not black.
 
-    Raises UserError as read_header does; if a palette has its black elsewhere than at index 0; and, without
-    `merge_objects`, if its pixels are no ids, but colours or smooth edges.
+    Raises UserError as read_header does; if it is no PNG, whatever its name; if a palette has its black
+    elsewhere than at index 0; and, without `merge_objects`, if its pixels are no ids, but colours or smooth
+    edges.
     """
-    image = _decoded(path)
+    image = _decoded(path, exact=True)
     if image.mode not in ID_MODES:
         if not merge_objects:
             raise UserError(no_object_ids_message(path, image.mode))
@@ -89,6 +91,11 @@ def no_object_ids_message(path: Path, mode: str) -> str:
     )
 
 
+def inexact_message(path: Path) -> str:
+    """Say that a mask is in another format than PNG."""
+    return f"the mask {path} is no PNG file, whose values are exact (JPEG blurs ids): save it as one"
+
+
 def missing_file_message(path: Path) -> str:
     """Say that a file is missing."""
     return f"{path} is missing: restore it, or leave out its sequence"
@@ -97,6 +104,9 @@ def missing_file_message(path: Path) -> str:
 @contextmanager
 def naming_broken_file(path: Path) -> Iterator[None]:
     """Turn the many types that Pillow raises on a missing or broken file into a UserError that names it."""
+    # A pipe would be waited for.
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UserError(f"{path} is no file: replace it")
     try:
         yield
     except UserError:
@@ -121,8 +131,10 @@ def _opened(path: Path) -> Iterator[tuple[Image.Image, int]]:
         yield image, orientation if orientation in _TRANSPOSES else 1
 
 
-def _decoded(path: Path) -> Image.Image:
+def _decoded(path: Path, exact: bool = False) -> Image.Image:
     with _opened(path) as (image, orientation):
+        if exact and image.format != "PNG":
+            raise UserError(inexact_message(path))
         image.load()
         return image.transpose(_TRANSPOSES[orientation]) if orientation in _TRANSPOSES else image
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from functools import cached_property
+from itertools import pairwise
+from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from eosvos.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Set
+    from collections.abc import Callable, Set
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -111,7 +113,15 @@ class VideoSequence(ABC):
 
     @cached_property
     def _unread(self) -> list[int]:
-        """Annotated frames whose masks were not yet searched for objects, ascending."""
+        """Annotated frames whose masks were not yet searched for objects, ascending.
+
+        The first thing asked of a video: raises UserError if what it says of itself cannot be.
+        """
+        for what, (wanted, is_right) in _SAID.items():
+            value = getattr(self, what, None)
+            if not is_right(value):
+                name = getattr(self, "name", type(self).__name__)
+                raise UserError(f"sequence {name}: {what} must be {wanted}, not {value!r:.80}")
         for t in self.annotated_frames:
             if not 0 <= t < self.num_frames:
                 raise UserError(
@@ -150,6 +160,23 @@ class VideoSequence(ABC):
                 "correct its masks, or leave the sequence out"
             )
         return first
+
+
+def _is_row(value: object, kind: type) -> bool:
+    """Whether a value is a tuple or list of values of a kind."""
+    return isinstance(value, tuple | list) and all(isinstance(one, kind) for one in value)
+
+
+_SAID: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "name": ("a text", lambda value: isinstance(value, str)),
+    "frame_names": ("a tuple of texts", lambda value: _is_row(value, str)),
+    "size": ("(height, width)", lambda value: _is_row(value, Integral) and len(value) == 2),
+    "annotated_frames": (
+        "a tuple of indices, ascending",
+        lambda value: _is_row(value, Integral) and all(early < late for early, late in pairwise(value)),
+    ),
+}
+"""What a video says of itself."""
 
 
 def visible_objects(mask: Tensor | NDArray[np.uint8] | None) -> list[int]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from eosvos.config.build import build
 from eosvos.config.training import Config, FinalEval
+from eosvos.data.sequence import VideoSequence
 from eosvos.data.task_source import check_query_frames
 from eosvos.errors import UserError
 
@@ -23,6 +24,16 @@ class Videos:
     selection: list[Any]
     val: list[Any]
     test: list[Any]
+
+    def __post_init__(self) -> None:
+        """Raise UserError unless the videos to validate and to test on are lists."""
+        for part in ("val", "test"):
+            videos = getattr(self, part)
+            if not isinstance(videos, list) or not all(isinstance(one, VideoSequence) for one in videos):
+                raise UserError(
+                    f"dataset.{part} must be a list of videos, not {type(videos).__name__}: procedural ones "
+                    f"need a number, dataset.{part}.num_videos"
+                )
 
     @property
     def folders(self) -> set[Path]:

@@ -1,9 +1,11 @@
 """The folders that a run writes into: places of its own. Nothing is made or written here."""
 
 import json
+import os
 import sys
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -16,6 +18,9 @@ from eosvos.evaluation.record import RECORD
 from eosvos.evaluation.results import ResultsFolder
 from eosvos.processes import is_rank_zero
 from eosvos.writing import check_apart, check_writable
+
+WRITTEN = (*RECORD, "report.json", "report.csv", "report.md", "checkpoints")
+"""What a run replaces in its folder."""
 
 
 def folder_key() -> str:
@@ -37,8 +42,14 @@ def check_folders(config: Config, training: bool) -> None:
     if HydraConfig.initialized():
         # Where `output` is set, Hydra writes its log into a folder of its own.
         check_place(Path(HydraConfig.get().runtime.output_dir), "hydra.run.dir")
-    taken = any((folder / name).exists() for name in RECORD)
-    if taken and not config.overwrite and not _goes_on(config, folder, training):
+    taken = [name for name in WRITTEN if os.path.lexists(folder / name)]
+    goes_on, command = _goes_on(config, folder, training), _command(folder)
+    if taken and command is None and not goes_on:
+        raise UserError(
+            f"{folder} holds another run or project, {taken[0]} without the run.json of eosvos: choose "
+            f"another folder, {key}=DIR, or move it away"
+        )
+    if taken and not config.overwrite and not goes_on:
         raise UserError(
             f"{folder} holds another run: choose another folder, {key}=DIR, or set overwrite=true to write "
             "over it" + (", or resume it from a checkpoint in it, with resume=true" if training else "")
@@ -80,7 +91,12 @@ def _goes_on(config: Config, folder: Path, training: bool) -> bool:
     """Whether the run goes on with what the folder holds: it is resumed, or the same evaluation again."""
     if training:
         return config.resume and Path(str(config.checkpoint)).resolve().is_relative_to(folder.resolve())
+    return bool(_command(folder) == sys.argv)
+
+
+def _command(folder: Path) -> Any:
+    """The command of the run that a folder holds; None if there is none."""
     try:
-        return bool(json.loads((folder / "run.json").read_text())["command"] == sys.argv)
+        return json.loads((folder / "run.json").read_text())["command"]
     except (OSError, ValueError, KeyError, TypeError):
-        return False
+        return None

@@ -32,9 +32,10 @@ PACKAGES = (
 def record_run(config: Config) -> None:
     """Write the resolved configuration (config.yaml) and run.json into the run's folder."""
     folder = Path(config.output)
-    write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config.model_dump())).encode())
     about = {"command": sys.argv, "seed": config.seed, "versions": versions(), "git": git_state()}
+    # First, for it marks the folder as that of a run.
     write_whole(folder / "run.json", (json.dumps(about, indent=2) + "\n").encode())
+    write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config.model_dump())).encode())
 
 
 def versions() -> dict[str, str | None]:

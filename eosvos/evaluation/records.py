@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
-from eosvos.evaluation.metrics import ObjectScore, Statistics
+from eosvos.evaluation.metrics import ObjectScore
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,8 @@ class SequenceRecord:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "SequenceRecord":
-        """The record that `to_json` turned into `values`. Raises KeyError or TypeError if not one."""
-        scores = values["scores"]
-        return cls(
-            **{**values, "scores": None if scores is None else tuple(_score(score) for score in scores)}
-        )
+        """The record that `to_json` turned into `values`. Raises ValueError if not one."""
+        return TypeAdapter(cls).validate_python(values)
 
 
 def official_tables(records: Sequence[SequenceRecord]) -> tuple[str, str]:
@@ -79,13 +77,3 @@ def _summary(scores: Sequence[ObjectScore]) -> dict[str, float]:
         for name in ("mean", "recall", "decay")
     }
     return {"J&F-Mean": (columns["J-Mean"] + columns["F-Mean"]) / 2, **columns}
-
-
-def _score(values: Mapping[str, Any]) -> ObjectScore:
-    return ObjectScore(
-        object_id=values["object_id"],
-        region=Statistics(**values["region"]),
-        boundary=Statistics(**values["boundary"]),
-        region_per_frame=tuple(values["region_per_frame"]),
-        boundary_per_frame=tuple(values["boundary_per_frame"]),
-    )

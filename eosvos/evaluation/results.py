@@ -17,6 +17,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
 
 RECORD = ".record.json"
 OVERLAY = ".overlay.png"
+MANIFEST = "manifest.json"
+_TABLE = re.compile(r"(global|per-sequence)_results-[^/]+\.csv")
+_LONGEST = 200
+"""Bytes of a sequence's name: those of its files are longer, and file systems take 255."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,11 @@ class ResultsFolder:
         """
         names = [sequence.name for sequence in sequences]
         _check_names("sequence", names)
+        ours = {MANIFEST, *self.tables, *(name + kind for name in names for kind in (OVERLAY, RECORD))}
+        for name in names:
+            if name in ours or len(os.fsencode(name)) > _LONGEST:
+                reason = "is the name of a file in it" if name in ours else "is too long"
+                raise UserError(f"sequence: {name!r} cannot name a folder of results, it {reason}: rename it")
         folders = [self.root / name for name in (*names, *(self._recorded() if overwrite else ()))]
         check_apart(folders, read, f"results={self.root}")
         held = {path.resolve().parent: path for path in read if path.is_file()}
@@ -100,7 +110,7 @@ class ResultsFolder:
                 f"results={self.root} holds the results of another evaluation ({'; '.join(found)}): "
                 "choose another folder, or set overwrite=true"
             )
-        write_whole(self.root / "manifest.json", json.dumps(wanted, indent=2).encode())
+        write_whole(self.root / MANIFEST, json.dumps(wanted, indent=2).encode())
         self._made_by = json.dumps(wanted, sort_keys=True)
 
     def begin(self, sequence: VideoSequence, overlay: bool = False) -> SequenceRecord | None:
@@ -188,8 +198,11 @@ class ResultsFolder:
             record = None if values["record"] is None else SequenceRecord.from_json(values["record"])
             entry = Entry(values["fingerprint"], tuple(values["pictures"]), record)
             for name in entry.pictures:
-                if name != sequence + OVERLAY and Path(name).parts != (sequence, Path(name).name):
+                mask = Path(name).parts == (sequence, Path(name).name) and Path(name).suffix == ".png"
+                if name != sequence + OVERLAY and not mask:
                     raise ValueError(f"{name} is no picture of {sequence}")
+            if record is not None and record.sequence != sequence:
+                raise ValueError(f"it is of {record.sequence}")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(_foreign(path)) from error
         return entry
@@ -199,13 +212,13 @@ class ResultsFolder:
 
     def _manifest(self) -> dict[str, Any] | None:
         """The manifest that is there, if any. Raises UserError if it, or a table, is not of eosvos."""
-        path = self.root / "manifest.json"
+        path = self.root / MANIFEST
         there: dict[str, Any] | None = None
         if os.path.lexists(path):
             try:
                 there = json.loads(path.read_text())
-                if any(Path(name).name != name for name in there["tables"]):
-                    raise ValueError("its tables lie elsewhere")
+                if not all(map(_TABLE.fullmatch, there["tables"])):
+                    raise ValueError("others than its tables are on its list")
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise UserError(_foreign(path)) from error
         self._check_ours(self.tables, there["tables"] if there else ())

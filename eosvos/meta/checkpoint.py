@@ -1,6 +1,7 @@
 """Checkpoints: how a learner comes out of one."""
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ def read_checkpoint(path: Path, trusted: Sequence[str] = ()) -> tuple[dict[str, 
     Nothing in the file is executed, and its configuration asks for nothing outside of eosvos and the
     `trusted` packages. Raises UserError if the file is no such checkpoint.
     """
-    if not path.exists():
+    if not os.path.exists(path):
         raise UserError(f"checkpoint={path}: there is no such file")
     content = read_saved(path, refusal(path))
     configuration = content.get(KEY) if isinstance(content, Mapping) else None
@@ -76,7 +77,7 @@ def load_checkpoint(
     trusted: packages beside eosvos whose networks the checkpoint may ask for. Raises UserError if the file is
     broken or foreign, if weights or learning rates are not finite, or if its network has no such setting.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     content, configuration = read_checkpoint(path, trusted)
     model = _changed(configuration.model, changes or {}, path)
     try:

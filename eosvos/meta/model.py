@@ -2,11 +2,12 @@
 
 from typing import Any, Literal, Self, TypeVar
 
-from eosvos.config.build import build
+from eosvos.config.build import build, build_a
 from eosvos.config.meta import InnerLR
 from eosvos.config.setting import Settings
 from eosvos.config.training import Config
 from eosvos.meta.learner import MetaLearner
+from eosvos.models.segmenter import Segmenter
 from eosvos.seeding import isolated_rng
 
 M = TypeVar("M", bound="Model")
@@ -56,7 +57,7 @@ def build_learner(model: Model, seed: int) -> MetaLearner:
         )
 
 
-def build_segmenter(segmenter: dict[str, Any], backbone: dict[str, Any]) -> Any:
+def build_segmenter(segmenter: dict[str, Any], backbone: dict[str, Any]) -> Segmenter:
     """The segmenter on its backbone, whose weights are not read where the segmenter's bring them all.
 
     A file does, or is refused; coco does for a ResNet-50, but leaves a ResNet-101 its own body.
@@ -64,7 +65,7 @@ def build_segmenter(segmenter: dict[str, Any], backbone: dict[str, Any]) -> Any:
     weights = segmenter.get("weights", "none")
     if weights != "none" and (weights != "coco" or backbone.get("name") == "resnet50"):
         backbone = _weightless(backbone)
-    return build(segmenter, build(backbone))
+    return build_a(Segmenter, segmenter, build(backbone))
 
 
 def without_weights(model: Model) -> Model:

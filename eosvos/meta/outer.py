@@ -21,7 +21,7 @@ def torch_optimizer(
     """An optimiser of torch.optim over parameters (any shapes), or over groups of them.
 
     optimizer: the name of its class as `_target_`, and its keyword arguments. Raises UserError for a class
-    that is no optimiser, and for arguments that it does not take.
+    that is no optimiser, for arguments that it does not take, and if it cannot take a step with them.
     """
     arguments = {name: value for name, value in optimizer.items() if name != "_target_"}
     target = str(optimizer.get("_target_"))
@@ -32,8 +32,13 @@ def torch_optimizer(
     if not (isinstance(optimizer_class, type) and issubclass(optimizer_class, Optimizer)):
         raise UserError(f"optimizer: _target_={target} is no optimiser class, such as torch.optim.Adam")
     try:
-        return optimizer_class(parameters, **arguments)
-    except (TypeError, ValueError, RuntimeError) as error:
+        made = optimizer_class(parameters, **arguments)
+        # What does not suit it may only show in a step: SparseAdam takes no dense gradients.
+        trial = nn.Parameter(torch.zeros(1, 1, device=made.param_groups[0]["params"][0].device))
+        trial.grad = torch.zeros_like(trial)
+        optimizer_class([trial], **arguments).step()
+        return made
+    except Exception as error:  # Each of them checks in its own way.
         raise UserError(f"optimizer: {target} does not take {arguments}: {error}") from error
 
 

@@ -1,6 +1,7 @@
 """Weights to start from: torchvision's, timm's, those of a package, or a file on disk."""
 
 import importlib.util
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,8 +39,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 
     Raises UserError if it is missing or holds something else.
     """
-    path = Path(path)
-    if not path.exists():
+    path = Path(path).expanduser()
+    if not os.path.exists(path):
         raise UserError(
             f"The weights file {path} does not exist; give an existing file, none, or a name (imagenet for a "
             "backbone, coco for a segmenter)."
@@ -61,7 +62,7 @@ def read_saved(path: Path, refusal: str) -> Any:
     No code in the file is run. Raises UserError, `refusal` with the reason, if it is broken or another file.
     """
     if not path.is_file():
-        raise UserError(f"{refusal}: it is a folder, not a file")
+        raise UserError(f"{refusal}: it is {'a folder' if path.is_dir() else 'a device or pipe'}, not a file")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

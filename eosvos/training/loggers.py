@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.loggers import Logger, WandbLogger
 from wandb.errors import Error as WandbError
 
-from eosvos.config.build import build
+from eosvos.config.build import build_a
 from eosvos.config.training import Config
 from eosvos.errors import UserError
 from eosvos.processes import is_rank_zero
@@ -17,7 +17,7 @@ def start_loggers(config: Config) -> list[Any]:
 
     It would tell so only with the first line of the log.
     """
-    loggers = [build(node) for node in config.logger.values()]
+    loggers = [build_a(Logger, node) for node in config.logger.values()]
     for logger in loggers:
         if isinstance(logger, WandbLogger) and is_rank_zero():
             try:

@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, ProgressBar
 from pytorch_lightning.strategies import DDPStrategy
 
-from eosvos.config.build import build
+from eosvos.config.build import build_a
 from eosvos.config.training import Config
 from eosvos.data.datamodule import VOSDataModule
 from eosvos.data.splits import Videos
@@ -69,7 +69,7 @@ def make_trainer(config: Config, stage: Stage, loggers: list[Any], iterations: i
     ]
     if stage == "meta":
         callbacks.append(BestCheckpoint(last, config.checkpoint if config.resume else None))
-    more = [build(node) for node in config.callbacks.values()]
+    more = [build_a(Callback, node) for node in config.callbacks.values()]
     callbacks += [one for one in more if settings.enable_progress_bar or not isinstance(one, ProgressBar)]
     # Parent training leaves the inner learning rates alone, which DDP has to be told.
     ddp = DDPStrategy(find_unused_parameters=stage == "parent", timeout=TIMEOUT)

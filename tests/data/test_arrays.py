@@ -129,3 +129,11 @@ def test_frames_that_are_none(frames, said):
 def test_masks_that_are_none(mask, said):
     with pytest.raises(UserError, match=f"^mask .*{said}"):
         ArraySequence(FRAMES, mask)
+
+
+def test_tensors_without_plain_values_are_refused():
+    sparse = torch.from_numpy(MASK).to_sparse()
+    with pytest.raises(UserError, match="^mask must be .*not tensor uint8"):
+        ArraySequence(FRAMES, sparse)
+    with pytest.raises(UserError, match="^frames must be .*on meta"):
+        ArraySequence(torch.empty(2, 6, 9, 3, dtype=torch.uint8, device="meta"), MASK)

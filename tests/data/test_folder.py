@@ -218,3 +218,22 @@ def test_real_videos(shared):
         folder_sequences(judo)
     (good,) = folder_sequences(judo.model_copy(update={"annotated": ["00000", "00008", "00013"]}))
     assert (good.object_ids, good.first_frame(3), good.first_frame(4)) == ((1, 3, 4), 8, 13)
+
+
+def test_a_link_to_a_mask_among_the_frames_is_that_mask(video, labels):
+    (video.root / "link.png").symlink_to(video.mask("frames/mask.png", labels(1)))
+    [sequence] = open_folder(video, masks=str(video.root / "link.png"))
+    assert sequence.frame_names == ("1", "2", "10")
+
+
+@pytest.mark.parametrize("key", ["images", "masks"])
+def test_names_that_no_file_system_has_are_refused(video, key):
+    with pytest.raises(UserError, match="cannot be read"):
+        open_folder(video, **{key: "x" * 300})
+
+
+def test_a_link_to_itself_is_named(video):
+    loop = video.root / "frames" / "9.png"
+    loop.symlink_to(loop)
+    with pytest.raises(UserError, match=r"9\.png cannot be read"):
+        open_folder(video)

@@ -1,5 +1,7 @@
 """Pictures of every kind that users have, written for real, and what is read of them."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageDraw, ImageFilter
@@ -231,3 +233,15 @@ def test_palettes_may_have_black_where_no_pixel_is_and_colours_alone(tmp_path, l
     for palette in ([250] * 3 + [9, 200, 9] + [0] * 3, [0, 0, 0, 0, 0, 0], [3, 3, 3, 250, 250, 250]):
         palette_picture(labels(1), palette).save(tmp_path / "m.png")
         np.testing.assert_array_equal(read_labels(tmp_path / "m.png"), labels(1))
+
+
+def test_a_mask_called_png_that_is_none_is_refused(tmp_path, labels):
+    Image.fromarray(labels(1)).save(tmp_path / "mask.png", format="JPEG")
+    with pytest.raises(UserError, match=r"mask\.png is no PNG file, whose values are exact"):
+        read_labels(tmp_path / "mask.png")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "0.png")
+    with pytest.raises(UserError, match=r"0\.png is no file: replace it"):
+        read_header(tmp_path / "0.png")

@@ -145,3 +145,24 @@ def test_a_fingerprint_is_of_what_is_seen_wherever_it_lies(disk, labels, tmp_pat
         FileSequence("s", [disk.frame("a2.png", (24, 32), 99)], {0: mask}),
     ]
     assert len({same, *(other.fingerprint() for other in others)}) == 7
+
+
+@pytest.mark.parametrize(
+    ("what", "value"),
+    [
+        ("name", None),
+        ("frame_names", None),
+        ("frame_names", (0, 1)),
+        ("size", None),
+        ("size", (3, 2, 2)),
+        ("size", (2.0, 2.0)),
+        ("annotated_frames", None),
+        ("annotated_frames", (1, 0)),
+        ("annotated_frames", (0.0,)),
+    ],
+)
+def test_what_a_video_says_of_itself_is_checked_first(what, value):
+    odd = type("Odd", (Masks,), {what: value})([[[0, 1, 0]]] * 2)
+    vars(odd)[what] = value
+    with pytest.raises(UserError, match=f"{what} must be .*, not "):
+        _ = odd.object_ids

@@ -345,3 +345,37 @@ def test_without_scores_there_are_no_tables_any_more(tmp_path):
     assert len(list(tmp_path.glob("*.csv"))) == 2
     folder.write_tables([record("hidden")])
     assert not list(tmp_path.glob("*.csv"))
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "global_results-val.csv", "cat.overlay.png", "x" * 230])
+def test_a_sequence_must_not_be_called_like_a_file_of_the_folder(tmp_path, make, name):
+    with pytest.raises(UserError, match="cannot name a folder of results"):
+        ResultsFolder(tmp_path, "val").check([make("cat"), make(name)], [])
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"record": {"num_frames": "many"}},
+        {"record": {"seconds_per_frame": None}},
+        {"record": {"sequence": "cat"}},
+        {"pictures": ["dog/notes.txt"]},
+        {"pictures": ["dog/.."]},
+    ],
+)
+def test_a_record_that_was_edited_is_refused(tmp_path, make, changed):
+    fill(opened(tmp_path), make())
+    path = tmp_path / "dog.record.json"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({**values, **changed, "record": values["record"] | changed.get("record", {})}))
+    with pytest.raises(UserError, match=r"dog\.record\.json is not as this version of eosvos writes it"):
+        ResultsFolder(tmp_path, "val").check([make()], [])
+
+
+def test_a_manifest_lists_nothing_but_tables(tmp_path):
+    opened(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "manifest.json").write_text(json.dumps({**MANIFEST, "tables": ["notes.txt"]}))
+    with pytest.raises(UserError, match=r"manifest\.json is not as this version"):
+        opened(tmp_path, overwrite=True)
+    assert (tmp_path / "notes.txt").read_text() == "mine"

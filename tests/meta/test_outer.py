@@ -141,3 +141,12 @@ def test_frozen_weights_do_not_count_in_the_norm():
         p.grad = torch.full_like(p, 1e-3)
     clip_meta_gradient(build_optimizer(learner, Outer(freeze_encoder=True)), 10.0)
     assert all((p.grad == 1e-3).all() for p in learner.segmenter.head.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("Adam", {"betas": [0.9]}), ("Adam", {"capturable": True}), ("SparseAdam", {}), ("LBFGS", {})],
+)
+def test_an_optimiser_that_could_not_step_is_refused_at_once(learner, name, arguments):
+    with pytest.raises(UserError, match=f"torch.optim.{name} does not take"):
+        build_optimizer(learner, Outer(optimizer=optimizer_settings(name, 0.1, **arguments)))

@@ -10,9 +10,9 @@ from contextlib import suppress
 
 import pytest
 import torch
-from eosvos.compat.lightning import CsvLog
 from helpers import LIGHT, ROOT, SMALL
 
+from eosvos.compat.lightning import CsvLog
 from eosvos.config.build import build
 from eosvos.errors import UserError
 from eosvos.evaluation.scoring import Validation
