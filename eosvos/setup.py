@@ -12,7 +12,7 @@ from eosvos.errors import UserError
 from eosvos.processes import cores
 
 # Warnings of libraries about what is meant to be as it is.
-NOISE = (
+EXPECTED_WARNINGS = (
     r".*module\(s\) in eval mode",  # segmenters set their modes themselves
     r"Checkpoint directory .* exists",  # parent and meta stage share it
     r"Experiment logs directory .* exists",  # keep_log has saved what would be deleted
@@ -42,8 +42,8 @@ def set_up(config: Config) -> None:
     torch.manual_seed(config.seed)
     for library in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    for noise in NOISE:
-        warnings.filterwarnings("ignore", message=noise)
+    for message in EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
     # Into the run's log, too, which the command line has opened.
     logging.captureWarnings(True)
     # A log on a full disk cannot say so itself.

@@ -14,7 +14,7 @@ from eosvos.config.checks import check
 from eosvos.config.messages import user_errors
 from eosvos.config.quoting import override
 from eosvos.config.training import Config
-from eosvos.data.splits import Videos, list_videos
+from eosvos.data.splits import Splits, list_videos
 from eosvos.errors import UserError
 from eosvos.evaluation.folders import check_folders, check_place, check_unread
 
@@ -70,7 +70,7 @@ class Checks(Callback):
             HydraConfig.instance().cfg = None
 
 
-def prepare(cfg: DictConfig, training: bool = True) -> tuple[Config, Videos]:
+def prepare(cfg: DictConfig, training: bool = True) -> tuple[Config, Splits]:
     """Check a whole configuration and list its videos; raises UserError. Makes nothing, and takes no torch.
 
     training: whether the work is train.py's; evaluate.py needs the test videos alone.

@@ -14,7 +14,6 @@ from eosvos.config.checks import check
 from eosvos.config.help import CONF
 from eosvos.config.schema import register
 from eosvos.config.training import Config
-from eosvos.data.splits import Videos
 from eosvos.sweep import prepare
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,7 +52,7 @@ def config(*overrides: str, entry: str = "train", output: str | Path = "run") ->
     return check(compose(*overrides, entry=entry, output=output), training=entry == "train")
 
 
-def prepared(*overrides: str, entry: str = "train", output: str | Path = "run") -> tuple[Config, Videos]:
+def prepared(*overrides: str, entry: str = "train", output: str | Path = "run") -> tuple[Config, Splits]:
     """The same with the videos listed, as the commands prepare it: what `train` and `evaluate` take."""
     return prepare(compose(*overrides, entry=entry, output=output), training=entry == "train")
 

@@ -14,7 +14,7 @@ from eosvos.errors import UserError
 
 
 @dataclass(frozen=True)
-class Videos:
+class Splits:
     """Lists of sequences, but `train` may be a source of tasks.
 
     selection: training videos on which the final evaluation selects the fixed learning rate.
@@ -43,15 +43,15 @@ class Videos:
         return {folder for video in videos for folder in video.folders}
 
 
-def list_videos(config: Config, training: bool = True) -> Videos:
+def list_videos(config: Config, training: bool = True) -> Splits:
     """List the videos, checked as far as lists, existence and headers go; takes no torch.
 
     Without `training` only the test videos are listed. Raises UserError.
     """
     if not training:
-        return Videos(train=[], selection=[], val=[], test=_listed(config, "test"))
+        return Splits(train=[], selection=[], val=[], test=_listed(config, "test"))
     train, val, test = (_listed(config, part) for part in ("train", "val", "test"))
-    videos = Videos(*split_selection(train, config.final_eval), val, test)
+    videos = Splits(*split_selection(train, config.final_eval), val, test)
     if config.iterations:
         if not any(len(video.annotated_frames) > 1 for video in val):
             raise UserError(

@@ -8,7 +8,7 @@ from lightning_fabric.strategies import DDPStrategy
 from eosvos.config.training import Config, Trainer
 from eosvos.console import console_for_people, say
 from eosvos.data.folder import evaluation_only_masks_message
-from eosvos.data.splits import Videos, list_videos
+from eosvos.data.splits import Splits, list_videos
 from eosvos.evaluation.manifest import results_folder
 from eosvos.evaluation.record import record_run
 from eosvos.evaluation.records import SequenceRecord
@@ -28,7 +28,7 @@ from eosvos.processes import (
 from eosvos.setup import device_for, set_up
 
 
-def evaluate(config: Config, videos: Videos | None = None) -> Row:
+def evaluate(config: Config, videos: Splits | None = None) -> Row:
     """Segment the test videos, but those that are finished in the results folder; all processes share them.
 
     videos: what `list_videos` has made of the configuration. Raises UserError for bad input.

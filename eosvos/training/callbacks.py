@@ -78,7 +78,7 @@ class SaveLast(Callback):
             logger.save()
 
 
-class Interruption(Callback):
+class GracefulStop(Callback):
     """Ends training with a checkpoint, between two iterations, when one of the processes cannot go on.
 
     That is after Ctrl-C and SIGTERM (a second one ends it at once), and where a UserError comes in place of a

@@ -64,7 +64,7 @@ def _is_evaluated(checkpoint: Path) -> bool:
     return table.is_file() and table.stat().st_mtime >= checkpoint.stat().st_mtime
 
 
-class StoreRun(Callback):
+class RunInCheckpoint(Callback):
     """Puts into every checkpoint the configuration, in plain dicts, and how far the stage is."""
 
     def __init__(self, config: Config, stage: Literal["parent", "meta"]) -> None:

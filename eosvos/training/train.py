@@ -8,7 +8,7 @@ from pathlib import Path
 
 from eosvos.config.training import Config
 from eosvos.console import console_for_people, say
-from eosvos.data.splits import Videos, list_videos
+from eosvos.data.splits import Splits, list_videos
 from eosvos.evaluation.manifest import results_folder
 from eosvos.evaluation.record import record_run
 from eosvos.evaluation.scoring import Validation
@@ -29,7 +29,7 @@ from eosvos.training.loggers import close_loggers, keep_log, start_loggers
 from eosvos.training.resume import check_same_run
 from eosvos.training.trainer import LAST, fit
 
-START = "start.pt"
+INITIALISATION = "initialisation.pt"
 
 
 @dataclass
@@ -49,7 +49,7 @@ class TrainResult:
         return {row.name: row.figures() for row in self.rows}
 
 
-def train(config: Config, videos: Videos | None = None) -> TrainResult:
+def train(config: Config, videos: Splits | None = None) -> TrainResult:
     """Run the stages that are configured, and evaluate; everything goes into the folder config.output.
 
     videos: what `list_videos` has made of the configuration. Raises UserError for bad input, in good time.
@@ -104,9 +104,9 @@ def initialisation(config: Config, learner: MetaLearner, resumed: bool) -> MetaL
     A resumed run finds it beside its checkpoint, or not at all (None).
     """
     initial = copy.deepcopy(learner)
-    path = Path(config.output) / "checkpoints" / START
+    path = Path(config.output) / "checkpoints" / INITIALISATION
     if resumed:
-        there = Path(str(config.checkpoint)).parent / START
+        there = Path(str(config.checkpoint)).parent / INITIALISATION
         if not there.is_file():
             return None
         refusal = f"{there} is broken, remove it to go on without the rows of the initialisation"
@@ -117,7 +117,7 @@ def initialisation(config: Config, learner: MetaLearner, resumed: bool) -> MetaL
 
 
 def final_evaluation(
-    config: Config, videos: Videos, initial: MetaLearner | None, learned: MetaLearner | None
+    config: Config, videos: Splits, initial: MetaLearner | None, learned: MetaLearner | None
 ) -> list[Row]:
     """Compare initialisation and meta-learned learner on the test videos; print and write the table.
 

@@ -10,10 +10,9 @@ from pytorch_lightning.strategies import DDPStrategy
 from eosvos.config.build import build_a
 from eosvos.config.training import Config
 from eosvos.data.datamodule import VOSDataModule
-from eosvos.data.splits import Videos
 from eosvos.processes import TIMEOUT, kill_with_rank_zero
-from eosvos.training.callbacks import BestCheckpoint, Interruption, SaveLast, WholeCheckpoints
-from eosvos.training.resume import StoreRun, check_resumable
+from eosvos.training.callbacks import BestCheckpoint, GracefulStop, SaveLast, WholeCheckpoints
+from eosvos.training.resume import RunInCheckpoint, check_resumable
 from eosvos.writing import disk_errors
 
 Stage = Literal["parent", "meta"]
@@ -25,7 +24,7 @@ def fit(
     config: Config,
     stage: Stage,
     module: pl.LightningModule,
-    videos: Videos,
+    videos: Splits,
     loggers: list[Any],
     resume: str | None,
 ) -> None:
@@ -40,7 +39,7 @@ def fit(
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
 
 
-def data_module(config: Config, videos: Videos, stage: Stage) -> VOSDataModule:
+def data_module(config: Config, videos: Splits, stage: Stage) -> VOSDataModule:
     """Tasks and validation videos; parent training could not tell the objects of copy-paste apart."""
     tasks, meta = config.dataset, stage == "meta"
     if tasks.augment is not None and not meta:
@@ -63,8 +62,8 @@ def make_trainer(config: Config, stage: Stage, loggers: list[Any], iterations: i
     settings = config.trainer
     last = Path(config.output) / "checkpoints" / LAST[stage]
     callbacks: list[Callback] = [
-        StoreRun(config, stage),
-        Interruption(last),
+        RunInCheckpoint(config, stage),
+        GracefulStop(last),
         SaveLast(last, settings.save_minutes),
     ]
     if stage == "meta":

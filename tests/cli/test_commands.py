@@ -159,7 +159,7 @@ def test_a_file_that_one_of_two_processes_cannot_read_ends_both_with_a_checkpoin
 
 def movement(checkpoints):
     """What meta-training has changed, all values in one tensor [N]."""
-    start = torch.load(checkpoints / "start.pt", weights_only=True)
+    start = torch.load(checkpoints / "initialisation.pt", weights_only=True)
     last = read_checkpoint(checkpoints / "last.ckpt")[0]["state_dict"]
     return torch.cat([(last[f"learner.{name}"] - value).flatten() for name, value in start.items()])
 

@@ -1,11 +1,12 @@
-<<<<<<< HEAD
 """Building objects, and what a checkpoint may build."""
+
+from collections import OrderedDict
 
 import pytest
 from omegaconf import OmegaConf
 from torch import nn
 
-from eosvos.config.build import build, check_trusted
+from eosvos.config.build import build, build_a, check_trusted
 from eosvos.config.models import TinyBackbone
 from eosvos.errors import UserError
 
@@ -96,19 +97,9 @@ def test_a_package_is_trusted_by_its_name_alone():
 def test_references_are_refused():
     with pytest.raises(UserError, match="refused"):
         check_trusted({"name": "${oc.env:HOME}"}, FILE)
-=======
-"""What is built by a `_target_`."""
-
-from collections import OrderedDict
-
-import pytest
-
-from eosvos.config.build import build_a
-from eosvos.errors import UserError
 
 
 def test_what_is_built_is_of_the_kind_that_belongs_there():
     assert build_a(dict, {"_target_": "collections.OrderedDict", "a": 1}) == OrderedDict(a=1)
     with pytest.raises(UserError, match=r"os\.getcwd must make a dict, not str"):
         build_a(dict, {"_target_": "os.getcwd"})
->>>>>>> adv

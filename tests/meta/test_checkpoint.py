@@ -288,16 +288,18 @@ def test_a_resumed_run_says_so_before_it_begins(saved, content, tmp_path):
 
 @pytest.mark.parametrize("damage", ["cut", "text", "nan", "another"])
 def test_a_broken_start_beside_the_checkpoint(saved, tmp_path, damage):
-    whole = (saved["meta"].parent / "start.pt").read_bytes()
+    whole = (saved["meta"].parent / "initialisation.pt").read_bytes()
     state = torch.load(io.BytesIO(whole), weights_only=True)
     first = next(iter(state))
-    for name in ("last.ckpt", "start.pt"):
+    for name in ("last.ckpt", "initialisation.pt"):
         (tmp_path / name).write_bytes((saved["meta"].parent / name).read_bytes())
     if damage in ("cut", "text"):
-        (tmp_path / "start.pt").write_bytes({"cut": whole[: len(whole) // 2], "text": b"text"}[damage])
+        (tmp_path / "initialisation.pt").write_bytes(
+            {"cut": whole[: len(whole) // 2], "text": b"text"}[damage]
+        )
     else:
         wrong = state | {first: state[first] * float("nan")} if damage == "nan" else {"weight": state[first]}
-        torch.save(wrong, tmp_path / "start.pt")
+        torch.save(wrong, tmp_path / "initialisation.pt")
     with pytest.raises(UserError, match=r"start\.pt is broken, remove it"):
         train(
             config(

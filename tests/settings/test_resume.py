@@ -14,7 +14,7 @@ from eosvos.errors import UserError
 from eosvos.evaluation.start import with_checkpoint
 from eosvos.meta.model import Model, build_learner
 from eosvos.meta.stored import KEY, PREFIX, SETTINGS
-from eosvos.training.resume import StoreRun, check_same_run
+from eosvos.training.resume import RunInCheckpoint, check_same_run
 
 MAY_CHANGE = {
     # How long, on what hardware, where to, and what is shown.
@@ -56,7 +56,7 @@ def resume(run_of, tmp_path_factory) -> Callable[[str], None]:
             config, path = run_of(base).config, folder / f"{len(made)}.ckpt"
             learner = build_learner(Model.of(config), config.seed)
             state = {PREFIX + name: value for name, value in learner.state_dict().items()}
-            store = StoreRun(config, "meta")
+            store = RunInCheckpoint(config, "meta")
             content = {KEY: store.content, SETTINGS: store.settings, "iteration": 1}
             torch.save({**content, "state_dict": state}, path)
             made[base] = path, learner

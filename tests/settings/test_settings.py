@@ -70,7 +70,7 @@ def test_nothing_in_the_files_of_a_resumed_run_is_executed(run_of, tmp_path):
     assert resumed.meta.options["weights_only"] is True
     folder = tmp_path / "checkpoints"
     folder.mkdir()
-    torch.save({"weights": Hostile(tmp_path / "touched")}, folder / "start.pt")
+    torch.save({"weights": Hostile(tmp_path / "touched")}, folder / "initialisation.pt")
     (folder / "last.ckpt").touch()
     config = run_of(f"{TINY} {BASES['synthetic']}", f"checkpoint={folder / 'last.ckpt'}").config
     with pytest.raises((UserError, pickle.UnpicklingError)):

@@ -23,7 +23,6 @@ from eosvos.config.checks import check
 from eosvos.config.help import CONF
 from eosvos.config.training import Config
 from eosvos.data.datamodule import VOSDataModule
-from eosvos.data.splits import Videos
 from eosvos.data.tasks import Task
 from eosvos.errors import UserError
 from eosvos.evaluation.evaluate import evaluate
@@ -94,7 +93,7 @@ class Run:
         return check(self.cfg)
 
     @cached_property
-    def videos(self) -> Videos:
+    def videos(self) -> Splits:
         return prepare(self.cfg)[1]
 
     @cached_property

@@ -19,7 +19,7 @@ from eosvos.evaluation.scoring import Validation
 from eosvos.meta.checkpoint import read_checkpoint
 from eosvos.meta.module import MetaModule
 from eosvos.meta.parent import ParentModule
-from eosvos.training.resume import StoreRun
+from eosvos.training.resume import RunInCheckpoint
 from eosvos.training.train import train
 from eosvos.writing import disk_errors
 
@@ -138,7 +138,7 @@ def test_full_disk_leaves_the_checkpoints_before(config, tmp_path, small_disk):
     with pytest.raises(UserError, match=r"\.ckpt cannot be written \(No space left.*make room"):
         train(config(*SMALL, LIGHT, "iterations=3", "val_every=1", f"output={disk}/run"))
     there = disk / "run" / "checkpoints"
-    assert files(there) == {"best.ckpt", "last.ckpt", "start.pt"}
+    assert files(there) == {"best.ckpt", "last.ckpt", "initialisation.pt"}
     for name in ("best", "last"):
         assert read_checkpoint(there / f"{name}.ckpt")[0]["iteration"] == 1
 
@@ -152,7 +152,7 @@ def test_full_disk_ends_all_processes_with_a_sentence(small_disk):
         f"error: {disk}/run/checkpoints/best.ckpt cannot be written (No space left on device): "
         "make room on its disk; what was there before is still whole"
     ]
-    assert files(disk / "run" / "checkpoints") == {"start.pt"}
+    assert files(disk / "run" / "checkpoints") == {"initialisation.pt"}
 
 
 def test_full_disk_leaves_the_log_before(small_disk):
@@ -209,7 +209,7 @@ def test_error_before_training_leaves_the_checkpoint_as_it_is(config, tmp_path, 
     def failing(*_):
         raise KeyError("broken")
 
-    monkeypatch.setattr(StoreRun, "on_load_checkpoint", failing)
+    monkeypatch.setattr(RunInCheckpoint, "on_load_checkpoint", failing)
     with pytest.raises(KeyError, match="broken"):
         train(config(*SMALL, LIGHT, "iterations=2", f"checkpoint={last}", "resume=true"))
     assert last.read_bytes() == before
