@@ -48,7 +48,7 @@ class FinalEval(Settings):
     selection_videos: int = Field(8, ge=0)
     #: Training leaves these videos out, which it would know by heart after many parent steps.
     exclude_from_training: bool = False
-    #: Splits of which a few segmented frames are drawn.
+    #: Videos of which a few segmented frames are drawn.
     visualisations: int = Field(20, ge=0)
 
     @model_validator(mode="after")

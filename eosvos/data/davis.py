@@ -105,7 +105,7 @@ def _read_list(path: Path) -> dict[str, list[str] | None]:
 def _sequence(images: Path, annotations: Path, listed: list[str] | None, settings: Davis) -> DavisSequence:
     """Pair frames and masks by name.
 
-    Splits are annotated in all frames, or in the first one only (test-dev). Missing files are part of the
+    Videos are annotated in all frames, or in the first one only (test-dev). Missing files are part of the
     sequence, so that the check of headers reports them.
     """
     masks = files_by_stem(annotations, [".png"])
