@@ -14,6 +14,7 @@ from eosvos.config.checks import check
 from eosvos.config.help import CONF
 from eosvos.config.schema import register
 from eosvos.config.training import Config
+from eosvos.data.splits import Splits
 from eosvos.sweep import prepare
 
 ROOT = Path(__file__).resolve().parents[1]

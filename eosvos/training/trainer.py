@@ -10,6 +10,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from eosvos.config.build import build_a
 from eosvos.config.training import Config
 from eosvos.data.datamodule import VOSDataModule
+from eosvos.data.splits import Splits
 from eosvos.processes import TIMEOUT, kill_with_rank_zero
 from eosvos.training.callbacks import BestCheckpoint, GracefulStop, SaveLast, WholeCheckpoints
 from eosvos.training.resume import RunInCheckpoint, check_resumable

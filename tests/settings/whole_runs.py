@@ -23,6 +23,7 @@ from eosvos.config.checks import check
 from eosvos.config.help import CONF
 from eosvos.config.training import Config
 from eosvos.data.datamodule import VOSDataModule
+from eosvos.data.splits import Splits
 from eosvos.data.tasks import Task
 from eosvos.errors import UserError
 from eosvos.evaluation.evaluate import evaluate
