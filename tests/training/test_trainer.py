@@ -8,7 +8,9 @@ import torch
 from helpers import SMALL, config, prepared
 from PIL import Image
 
+from eosvos.errors import UserError
 from eosvos.setup import device_for
+from eosvos.training.train import train
 from eosvos.training.trainer import data_module, make_trainer
 
 
@@ -103,3 +105,10 @@ def test_only_meta_training_copies_objects_into_frames():
 def test_device_without_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert device_for("auto") == device_for("cpu") == torch.device("cpu")
+
+
+def test_what_the_outer_optimiser_refuses_is_said_before_parent_training(tmp_path, monkeypatch):
+    monkeypatch.setattr("eosvos.training.train.fit", lambda *_: pytest.fail("it was trained"))
+    overrides = (*SMALL, "parent.steps=1", "+meta.outer.optimizer.lrr=3")
+    with pytest.raises(UserError, match=r"torch\.optim\.Adam does not take .*lrr"):
+        train(*prepared(*overrides, output=tmp_path / "run"))
