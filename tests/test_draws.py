@@ -16,13 +16,13 @@ from eosvos.data.datamodule import VOSDataModule
 from eosvos.data.sequence import VideoSequence
 from eosvos.data.synthetic import SyntheticTaskSource, SyntheticVideo
 from eosvos.data.tasks import Task, TaskSampler
+from eosvos.evaluation.scoring import Validation
 from eosvos.inference.finetune import first_frame_batches
 from eosvos.inference.predictor import Predictor
 from eosvos.meta.learner import MetaLearner
 from eosvos.meta.module import MetaModule
 from eosvos.meta.parent import ParentModule
 from eosvos.models.segmenter import Batch, Features, Segmenter
-from eosvos.evaluation.scoring import Validation
 from eosvos.seeding import derive_seed, isolated_rng
 
 SIZE = (24, 32)

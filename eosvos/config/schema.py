@@ -31,7 +31,7 @@ DECLARED = {declared.target: declared for declared in [*SOURCES.values(), *NETWO
 
 
 def defaults(declared: type[Settings]) -> dict[str, Any]:
-    """The default of every setting: ??? for one without, nothing for what a config group chooses."""
+    """The default of every setting: ??? for one without."""
     values = {name: _default(field) for name, field in declared.model_fields.items()}
     return {"_target_": declared.target, **values} if declared.target else values
 
@@ -42,7 +42,7 @@ def _default(field: Any) -> Any:
         return "???"
     if isinstance(value, Settings):
         return defaults(type(value))
-    return {} if isinstance(value, dict) else value
+    return value
 
 
 def dataset_defaults(source: type[Settings]) -> dict[str, Any]:
@@ -56,7 +56,10 @@ def dataset_defaults(source: type[Settings]) -> dict[str, Any]:
 def register() -> None:
     """Make the declarations known to Hydra as schema/NAME, and the functions that config files call."""
     store = ConfigStore.instance()
-    store.store(group="schema", name="config", node=defaults(Config), package="_global_")
+    run = defaults(Config)
+    # An option of meta/outer/optimizer fills it, and leaves no key of another.
+    run["meta"]["outer"]["optimizer"] = {}
+    store.store(group="schema", name="config", node=run, package="_global_")
     store.store(group="schema", name="tasks", node=defaults(data.Tasks))
     for name, source in SOURCES.items():
         store.store(group="schema", name=name, node=dataset_defaults(source))
