@@ -203,7 +203,7 @@ PLAIN = {
     "final_eval.selection_videos": Row("2", lambda r: [len(r.given.final_evaluation.selection)]),
     "final_eval.exclude_from_training": Row("true", trained_on, base=BASES["davis"]),
     "final_eval.visualisations": Row("1", visualisations),
-    "callbacks": Row("{timer:{_target_:pytorch_lightning.callbacks.Timer}}", callbacks),
+    "callbacks": Row("pytorch_lightning.callbacks.Timer", callbacks, key="+callbacks.timer._target_"),
     "meta.batch_size": Row("4", lambda r: [len(first_tasks(r.meta.data))]),
     "meta.inner_steps": Row("3", gradient, base=BASES["light_deeplab"]),
     "meta.order": Row("second_order_heads", gradient, base=BASES["light_deeplab"]),
@@ -288,7 +288,7 @@ def common(**values: str) -> dict[str, Row]:
 # Of every data set. Probabilities and ranges so large that each draw comes out otherwise.
 DRAWING = {
     "query_frames": Row("2", lambda r: [task_frames(r.tasks("meta"))]),
-    "frame_window": Row("0", lambda r: [task_frames(r.tasks("meta"))]),
+    "frame_window": Row("1", lambda r: [task_frames(r.tasks("meta"))]),
     "augment": Row("null", both_stages),
     "augment.copy_paste": Row("1.0", lambda r: [task_frames(r.tasks("meta"))]),
     "augment.flip": Row("1.0", both_stages, base="dataset.augment.flip=0.0"),

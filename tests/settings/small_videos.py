@@ -39,7 +39,7 @@ def davis(root: Path, light: int) -> None:
 
 
 def youtube_vos(root: Path, light: int) -> None:
-    frames = [f"{5 * t:05d}" for t in range(3)]
+    frames = [f"{t:05d}" for t in range(3)]
     for split, names in (("train", [f"v{i}" for i in range(8)]), ("valid", ["w0", "w1"])):
         objects = {str(i): {"category": f"kind{i}", "frames": frames} for i in (1, 2)}
         (root / split).mkdir(parents=True, exist_ok=True)

@@ -66,7 +66,7 @@ def resume(run_of, tmp_path_factory) -> Callable[[str], None]:
         base, change = overrides_of(setting, ROWS[setting])
         path, learner = saved(base)
         after = check(changed(run_of(base, change).cfg, f"checkpoint='{path}' resume=true"))
-        keys = [override.partition("=")[0] for override in change.split()]
+        keys = [override.lstrip("+").partition("=")[0] for override in change.split()]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("eosvos.evaluation.start.overridden", lambda: keys)
             patch.setattr("eosvos.meta.checkpoint.build_learner", lambda *_, **__: learner)
