@@ -83,5 +83,5 @@ def test_a_file_that_cannot_be_deleted_is_one_sentence(tmp_path):
 
 
 def test_a_place_that_no_file_system_has_is_refused(tmp_path):
-    with pytest.raises(UserError, match="results=.*too long"):
+    with pytest.raises(UserError, match=r"results=.*too long"):
         check_writable(tmp_path / ("x" * 300) / "in", "results")
