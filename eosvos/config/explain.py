@@ -48,6 +48,9 @@ def explain(error: Exception) -> str | None:
         )
     if given := re.match(r"Multiple values for (\S+)\.", problem):
         return f"{given.group(1)} is chosen already: choose another option without +, {given.group(1)}=OPTION"
+    if isinstance(error.__cause__, OmegaConfBaseException):
+        # "Error merging override" alone does not say why.
+        problem = f"{problem}: {str(error.__cause__).splitlines()[0]}"
     return _wrong_value(error) or problem
 
 

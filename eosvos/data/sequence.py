@@ -204,4 +204,6 @@ def describe(value: object) -> str:
     kind = "tensor" if str(dtype).startswith("torch.") else "array"
     device = getattr(value, "device", "cpu")
     place = "" if str(device) == "cpu" else f" on {device}"
+    if (layout := str(getattr(value, "layout", "torch.strided"))) != "torch.strided":
+        kind = f"{layout.removeprefix('torch.')} {kind}"
     return f"{kind} {str(dtype).removeprefix('torch.')} {list(shape)}{place}"

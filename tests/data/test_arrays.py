@@ -133,7 +133,7 @@ def test_masks_that_are_none(mask, said):
 
 def test_tensors_without_plain_values_are_refused():
     sparse = torch.from_numpy(MASK).to_sparse()
-    with pytest.raises(UserError, match=r"^mask must be .*not tensor uint8"):
+    with pytest.raises(UserError, match=r"^mask must be .*not sparse_coo tensor uint8"):
         ArraySequence(FRAMES, sparse)
     with pytest.raises(UserError, match=r"^frames must be .*on meta"):
         ArraySequence(torch.empty(2, 6, 9, 3, dtype=torch.uint8, device="meta"), MASK)

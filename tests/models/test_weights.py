@@ -187,3 +187,9 @@ def test_backbone_is_the_encoder_of_the_mapped_network(lite0):
     images = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     features = lite0.blocks(lite0.bn1(lite0.conv_stem(images)))
     assert torch.allclose(body(images)["3"], features, rtol=1e-4, atol=1e-4 * features.abs().max())
+
+
+def test_home_is_expanded(tmp_path, monkeypatch):
+    torch.save({"a": torch.ones(2)}, tmp_path / "weights.pth")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert read_state_dict("~/weights.pth")["a"].tolist() == [1, 1]
