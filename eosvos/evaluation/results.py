@@ -48,12 +48,14 @@ _LONGEST = 200
 class Entry:
     """What a folder knows of a sequence: what its results are of, their pictures, the record when finished.
 
-    pictures: names in the folder; they are listed before the first is written.
+    pictures: names in the folder; they are listed before the first is written. digest: SHA-256 of their
+    content when finished.
     """
 
     fingerprint: str = ""
     pictures: tuple[str, ...] = ()
     record: SequenceRecord | None = None
+    digest: str = ""
 
 
 class ResultsFolder:
@@ -117,15 +119,17 @@ class ResultsFolder:
         """The record of a finished sequence; or None, after making way for new pictures of it.
 
         It is finished only if it is the same video, and its pictures are there. Raises UserError if a picture
-        is in the way that eosvos did not write.
+        is in the way that eosvos did not write, or that was changed since.
         """
         entry, fingerprint = self._entry(sequence.name), self._fingerprint(sequence)
-        if (
-            entry.record is not None
-            and entry.fingerprint == fingerprint
-            and all((self.root / name).is_file() for name in entry.pictures)
-        ):
-            return replace(entry.record, finished_before=True)
+        if entry.record is not None and all((self.root / name).is_file() for name in entry.pictures):
+            if self._digest(entry.pictures) != entry.digest:
+                raise UserError(
+                    f"results={self.root}: pictures of {sequence.name} were changed after they were written: "
+                    "move them away, or set overwrite=true to compute all anew"
+                )
+            if entry.fingerprint == fingerprint:
+                return replace(entry.record, finished_before=True)
         pictures = self._pictures(sequence, overlay)
         self._check_ours(pictures, entry.pictures)
         self._remove_pictures(sequence.name, entry)
@@ -138,7 +142,8 @@ class ResultsFolder:
 
     def finish(self, record: SequenceRecord) -> None:
         """Mark a sequence that was begun, and whose pictures are all written, as finished."""
-        self._write_entry(record.sequence, replace(self._entry(record.sequence), record=record))
+        entry = self._entry(record.sequence)
+        self._write_entry(record.sequence, replace(entry, record=record, digest=self._digest(entry.pictures)))
 
     def overlay_path(self, sequence: str) -> Path:
         """Where the overlay strip of a sequence belongs."""
@@ -151,6 +156,13 @@ class ResultsFolder:
             return
         for name, text in zip(self.tables, official_tables(records), strict=True):
             write_whole(self.root / name, text.encode())
+
+    def _digest(self, pictures: Iterable[str]) -> str:
+        """Of the content of pictures in the folder."""
+        digest = hashlib.sha256()
+        for name in pictures:
+            digest.update(hashlib.sha256((self.root / name).read_bytes()).digest())
+        return digest.hexdigest()
 
     def _fingerprint(self, sequence: VideoSequence) -> str:
         """Of all that the results of a sequence depend on."""
@@ -196,7 +208,7 @@ class ResultsFolder:
         try:
             values = json.loads(path.read_text())
             record = None if values["record"] is None else SequenceRecord.from_json(values["record"])
-            entry = Entry(values["fingerprint"], tuple(values["pictures"]), record)
+            entry = Entry(values["fingerprint"], tuple(values["pictures"]), record, values["digest"])
             for name in entry.pictures:
                 mask = Path(name).parts == (sequence, Path(name).name) and Path(name).suffix == ".png"
                 if name != sequence + OVERLAY and not mask:

@@ -127,6 +127,18 @@ def test_what_is_not_whole_is_computed_again(tmp_path, make, missing):
         assert opened(tmp_path, manifest=changed).begin(make()) is None
 
 
+@pytest.mark.parametrize("content", [b"", b"corrected by hand"])
+def test_a_picture_that_was_changed_is_neither_taken_nor_replaced(tmp_path, make, content):
+    fill(opened(tmp_path), make())
+    (tmp_path / "dog/00000.png").write_bytes(content)
+    for video in (make(), make(place=5)):
+        with pytest.raises(UserError, match="pictures of dog were changed after they were written"):
+            opened(tmp_path).begin(video)
+    assert (tmp_path / "dog/00000.png").read_bytes() == content
+    folder = opened(tmp_path, overwrite=True)
+    assert folder.begin(make()) is None
+
+
 @pytest.mark.parametrize("changed", [{"place": 5}, {"frames": 3}, {"frames": 1}])
 def test_a_changed_video_is_computed_again_and_its_old_pictures_go(tmp_path, make, changed):
     fill(opened(tmp_path), make())
