@@ -66,7 +66,7 @@ def sentence(*overrides, entry="train"):
         ("parent=3", ("parent=3", "group of keys")),
         ("dataset.train=3", ("dataset.train=3", "group of keys")),
         ("dataset.train._target_=null", ("dataset.train", "_target_")),
-        ("dataset._target_=gone.Videos", ("dataset.train: gone.Splits cannot be built", "gone")),
+        ("dataset._target_=gone.Videos", ("dataset.train: gone.Videos cannot be built", "gone")),
         ("+foo=3", ("there is no key foo",)),
         ("+meta.foo=3", ("there is no key meta.foo",)),
         ("~segmenter", ("segmenter has no value",)),

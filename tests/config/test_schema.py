@@ -20,8 +20,7 @@ KEYS = {
     "parent": "batch_size optimizer steps",
     "parent.optimizer": "_target_ lr weight_decay",
     "final_eval": "exclude_from_training lr_grid selection_videos visualisations",
-    "dataset": "_target_ augment frame_window max_objects num_frames num_videos query_frames seed size split "
-    "test train val",
+    "dataset": "_target_ augment frame_window max_objects num_frames query_frames seed size test train val",
     "dataset.augment": "brightness contrast copy_paste flip hue rotation saturation scale_max scale_min",
     "meta": "batch_size inner_lr inner_steps max_nonfinite_iterations multi_step_loss order outer "
     "step_weights train_encoder truncate_every",
