@@ -83,7 +83,7 @@ def test_files_and_what_is_below_them_are_no_folders(tmp_path, setting):
 def test_a_folder_that_cannot_be_written_to(tmp_path, setting, monkeypatch):
     (tmp_path / "fixed").mkdir(mode=0o500)
     # The superuser may write everywhere.
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "fixed")
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path / "fixed")
     assert "cannot be written to" in refusal(f"{setting}={tmp_path}/fixed/new")
 
 
