@@ -300,7 +300,7 @@ def test_a_broken_start_beside_the_checkpoint(saved, tmp_path, damage):
     else:
         wrong = state | {first: state[first] * float("nan")} if damage == "nan" else {"weight": state[first]}
         torch.save(wrong, tmp_path / "initialisation.pt")
-    with pytest.raises(UserError, match=r"start\.pt is broken, remove it"):
+    with pytest.raises(UserError, match=r"initialisation\.pt is broken, remove it"):
         train(
             config(
                 tmp_path / "rest",

@@ -54,7 +54,8 @@ def test_networks(segmenter, backbone):
 )
 def test_weights_of_the_whole_network_spare_those_of_the_backbone(monkeypatch, segmenter, name, read):
     asked = []
-    monkeypatch.setattr("eosvos.meta.model.build", lambda node, *_: asked.append(dict(node)))
+    monkeypatch.setattr("eosvos.meta.model.build", lambda node: asked.append(dict(node)))
+    monkeypatch.setattr("eosvos.meta.model.build_a", lambda kind, node, *_: asked.append(dict(node)))
     build_segmenter(segmenter, {"name": name, "weights": "imagenet"})
     assert asked == [{"name": name, "weights": read}, segmenter]
 
