@@ -131,19 +131,14 @@ def _sentence(
     declared: type[Settings], values: Any, error: ErrorDetails, path: str, references: Mapping[str, str]
 ) -> str:
     """What pydantic has found, in the words of the command line."""
-    names: list[str] = []
     if error["type"] == "missing":
         key = ".".join([*filter(None, [path]), *map(str, error["loc"])])
         return f"{key} is needed: leave ~{key} out, or give it a value"
-    for name in error["loc"]:
-        if not isinstance(name, str) or not isinstance(values, Mapping) or name not in values:
-            break
-        names, values, known = [*names, name], values[name], list(values)
+    names, values, known = _followed(error["loc"], values)
     key = references.get(".".join(names)) or ".".join(filter(None, [path, *names]))
     message = error["msg"].removeprefix("Value error, ").replace(" after validation", "")
     if error["type"] == "extra_forbidden":
-        known = [name for name in known if name != names[-1]]
-        return unknown_key(key, known, values)
+        return unknown_key(key, [name for name in known if name != names[-1]], values)
     if error["type"] == "value_error":
         return f"{key}: {message}" if key else message
     if error["type"] == "string_type" and values is not None:
@@ -154,6 +149,17 @@ def _sentence(
     for beginning in ("Input should", "List should", "String should"):
         message = message.replace(beginning, "must")
     return f"{key}={value}{wrong} {_WANTED.get(error['type'], message)}"
+
+
+def _followed(loc: tuple[int | str, ...], values: Any) -> tuple[list[str], Any, list[str]]:
+    """How far a place of an error is one of keys: its keys, the value there, and the keys beside the last."""
+    names: list[str] = []
+    known: list[str] = []
+    for name in loc:
+        if not isinstance(name, str) or not isinstance(values, Mapping) or name not in values:
+            break
+        names, values, known = [*names, name], values[name], list(values)
+    return names, values, known
 
 
 def _combinations(config: Config, training: bool) -> Iterator[str]:

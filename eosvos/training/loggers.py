@@ -17,6 +17,8 @@ def start_loggers(config: Config) -> list[Any]:
 
     It would tell so only with the first line of the log.
     """
+    if is_rank_zero():
+        keep_log(Path(config.output))
     loggers = [build_a(Logger, node) for node in config.logger.values()]
     for logger in loggers:
         if isinstance(logger, WandbLogger) and is_rank_zero():

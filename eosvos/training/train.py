@@ -25,7 +25,7 @@ from eosvos.processes import broadcast_from_rank_zero, interrupt, is_rank_zero, 
 from eosvos.setup import device_for, set_up
 from eosvos.training.callbacks import go_on, save_whole
 from eosvos.training.final_eval import FinalEvaluation
-from eosvos.training.loggers import close_loggers, keep_log, start_loggers
+from eosvos.training.loggers import close_loggers, start_loggers
 from eosvos.training.resume import check_same_run
 from eosvos.training.trainer import LAST, fit
 
@@ -60,8 +60,6 @@ def train(config: Config, videos: Splits | None = None) -> TrainResult:
     stage = loaded.stage if loaded and config.resume else None
     if loaded and config.resume:
         check_same_run(config, loaded)
-    if is_rank_zero():
-        keep_log(Path(config.output))
     loggers = start_loggers(config)
     if is_rank_zero():
         record_run(config)
@@ -81,8 +79,9 @@ def train(config: Config, videos: Splits | None = None) -> TrainResult:
     if not is_rank_zero():
         # Now that it is connected, the process of rank zero notices its end.
         take_signals(interrupt)
-    with resumable(Path(config.output) / "checkpoints" / LAST["meta" if config.iterations else "parent"]):
-        rows = final_evaluation(config, videos, initial, learner if config.iterations else None)
+    learned, last = (learner, LAST["meta"]) if config.iterations else (None, LAST["parent"])
+    with resumable(Path(config.output) / "checkpoints" / last):
+        rows = final_evaluation(config, videos, initial, learned)
     close_loggers(loggers)
     return TrainResult(learner, initial, rows)
 
