@@ -47,6 +47,8 @@ def disk_errors(what: str) -> Iterator[None]:
     """Raise UserError that names `what` where the disk is too full for a library that writes it."""
     try:
         yield
+    except UserError:
+        raise
     except (OSError, ValueError) as error:
         # TensorBoard's logger makes it the cause of a ValueError.
         cause = error if isinstance(error, OSError) else error.__cause__

@@ -95,6 +95,7 @@ COMMANDS = [
     "run ruff check .",
     "run ruff format --check .",
     "run mypy",
+    "run lint-imports",
     "run pytest",
     "run python .ci/skips.py",
 ]
@@ -148,10 +149,10 @@ def test_it_lints_checks_the_format_the_types_and_the_tests(run_ci):
     assert calls[0] == "uv --version"
     assert [
         call.startswith(f"uv {expected}") for call, expected in zip(calls[1:], COMMANDS, strict=True)
-    ] == [True] * 5
+    ] == [True] * len(COMMANDS)
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(5))
 def test_each_failure_fails_the_run(run_ci, number):
     status, _, calls = run_ci(fail=COMMANDS[number])
     assert status != 0
