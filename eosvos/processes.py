@@ -53,6 +53,12 @@ def take_signals_alone(handler: Any) -> None:
     take_signals(handler if is_rank_zero() else signal.SIG_IGN)
 
 
+def take_signals_once_connected() -> None:
+    """Let a signal end a process beside the main one, too, now that the main one notices its end."""
+    if not is_rank_zero():
+        take_signals(interrupt)
+
+
 def interrupt(number: int, frame: FrameType | None) -> NoReturn:
     """A handler that raises Interrupted."""
     raise Interrupted(number, f"stopped by {signal.Signals(number).name}")

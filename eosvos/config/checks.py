@@ -89,7 +89,7 @@ def validated(
     try:
         return declared(**values)
     except ValidationError as error:
-        raise UserError(_sentence(declared, values, error.errors()[0], path, references or {})) from None
+        raise UserError(_sentence(values, error.errors()[0], path, references or {})) from None
 
 
 def _without_value(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -127,9 +127,7 @@ def _references(values: Any) -> dict[str, str]:
     }
 
 
-def _sentence(
-    declared: type[Settings], values: Any, error: ErrorDetails, path: str, references: Mapping[str, str]
-) -> str:
+def _sentence(values: Any, error: ErrorDetails, path: str, references: Mapping[str, str]) -> str:
     """What pydantic has found, in the words of the command line."""
     if error["type"] == "missing":
         key = ".".join([*filter(None, [path]), *map(str, error["loc"])])

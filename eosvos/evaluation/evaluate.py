@@ -20,10 +20,9 @@ from eosvos.meta.model import Model, build_learner
 from eosvos.processes import (
     TIMEOUT,
     broadcast_from_rank_zero,
-    interrupt,
     is_rank_zero,
     kill_with_rank_zero,
-    take_signals,
+    take_signals_once_connected,
 )
 from eosvos.setup import device_for, set_up
 
@@ -70,6 +69,4 @@ def connect(trainer: Trainer) -> None:
     fabric = Fabric(accelerator=trainer.accelerator, devices=trainer.devices, strategy=strategy)
     kill_with_rank_zero(lambda: getattr(strategy.launcher, "procs", []))
     fabric.launch()
-    if not is_rank_zero():
-        # Now that it is connected, the process of rank zero notices its end.
-        take_signals(interrupt)
+    take_signals_once_connected()

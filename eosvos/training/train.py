@@ -21,7 +21,7 @@ from eosvos.meta.module import MetaModule
 from eosvos.meta.outer import build_optimizer
 from eosvos.meta.parent import ParentModule
 from eosvos.models.weights import read_saved
-from eosvos.processes import broadcast_from_rank_zero, interrupt, is_rank_zero, take_signals
+from eosvos.processes import broadcast_from_rank_zero, is_rank_zero, take_signals_once_connected
 from eosvos.setup import device_for, set_up
 from eosvos.training.callbacks import go_on, save_whole
 from eosvos.training.final_eval import FinalEvaluation
@@ -76,9 +76,7 @@ def train(config: Config, videos: Splits | None = None) -> TrainResult:
         validate = Validation(config.finetune, config.seed)
         module = MetaModule(learner, config.meta, config.iterations, seed=config.seed, evaluate=validate)
         fit(config, "meta", module, videos, loggers, resume.get("meta"))
-    if not is_rank_zero():
-        # Now that it is connected, the process of rank zero notices its end.
-        take_signals(interrupt)
+    take_signals_once_connected()
     learned, last = (learner, LAST["meta"]) if config.iterations else (None, LAST["parent"])
     with resumable(Path(config.output) / "checkpoints" / last):
         rows = final_evaluation(config, videos, initial, learned)
