@@ -1,6 +1,7 @@
 """Fail when tests were skipped for a reason that does not hold on this machine: `skips.py JUNIT_XML`.
 
-A test may be skipped for want of ../shared, of a GPU, or of the right to mount, and only where that is so.
+A test may be skipped for want of ../shared, of a GPU, of chromium, or of the right to mount, and only where
+that is so.
 """
 
 import os
@@ -15,6 +16,8 @@ def holds(reason: str) -> bool:
     """Whether a reason to skip a test is one of the known ones and true here."""
     if "../shared" in reason:
         return not (Path(__file__).resolve().parents[2] / "shared").is_dir()
+    if "chromium" in reason:
+        return shutil.which("chromium") is None
     if "GPU" in reason:
         import torch
 

@@ -22,7 +22,8 @@ from eosvos.config.help import CONF
 from eosvos.config.schema import register
 from eosvos.config.training import Config
 from eosvos.data.synthetic import SyntheticTaskSource
-from eosvos.data.tasks import TaskSampler
+from eosvos.data.task_source import TrainingSet
+from eosvos.data.tasks import Task, TaskSampler
 from eosvos.meta.learner import MetaLearner, total_loss
 from eosvos.meta.model import Model, build_learner
 from eosvos.meta.module import MetaModule
@@ -44,12 +45,17 @@ def bare_pass(learner: MetaLearner, images: Tensor, masks: Tensor) -> None:
     torch.autograd.grad(loss, learner.weights(), allow_unused=True)
 
 
+def sampled_tasks(config: Config) -> list[Task]:
+    """The tasks of a meta iteration, on procedural videos."""
+    source = SyntheticTaskSource(Synthetic(size=config.dataset.train["size"]))
+    sampler = TaskSampler([TrainingSet(source)], Tasks(augment=None), config.meta.batch_size)
+    return [sampler.sample(0, slot) for slot in range(config.meta.batch_size)]
+
+
 def measurements(config: Config) -> dict[str, tuple[int, Callable[[], object]]]:
     """By name: how many bare passes are in it, and what to run."""
     learner = build_learner(Model.of(config), config.seed)
-    source = SyntheticTaskSource(Synthetic(size=config.dataset.train["size"]))
-    sampler = TaskSampler(source, Tasks(augment=None), config.meta.batch_size)
-    tasks = [sampler.sample(0, slot) for slot in range(config.meta.batch_size)]
+    tasks = sampled_tasks(config)
     module = MetaModule(learner, config.meta, iterations=1)
     weights = config.meta.query_weights
     passes = len(weights) + sum(weight > 0 for weight in weights)
@@ -58,7 +64,6 @@ def measurements(config: Config) -> dict[str, tuple[int, Callable[[], object]]]:
     return {
         "bare forward and backward": (1, lambda: bare_pass(learner, *support)),
         f"adapt, {steps} steps, at test time": (steps, lambda: learner.adapt(repeat(support, steps))),
-        f"adapt, {steps} steps, with the graph": (steps, lambda: learner.adapt(repeat(support, steps), True)),
         f"meta-gradients of {len(tasks)} tasks": (len(tasks) * passes, lambda: module.sum_over_tasks(tasks)),
     }
 

@@ -7,20 +7,35 @@ if TYPE_CHECKING:
     from eosvos.data.sequence import VideoSequence
     from eosvos.evaluation.evaluate import evaluate
     from eosvos.inference.predictor import Predictor
+    from eosvos.inference.video import VideoPredictor
     from eosvos.meta.checkpoint import load_checkpoint
+    from eosvos.meta.convert import convert_checkpoint, push_to_hub
     from eosvos.meta.learner import MetaLearner
     from eosvos.training.train import train
 
 __version__ = "0.1.0"
-__all__ = ["MetaLearner", "Predictor", "VideoSequence", "evaluate", "load_checkpoint", "train"]
+__all__ = [
+    "MetaLearner",
+    "Predictor",
+    "VideoPredictor",
+    "VideoSequence",
+    "convert_checkpoint",
+    "evaluate",
+    "load_checkpoint",
+    "push_to_hub",
+    "train",
+]
 
 # Imported when they are asked for: most take torch, and --help must not wait for it.
 _PLACES = {
     "MetaLearner": "eosvos.meta.learner",
     "Predictor": "eosvos.inference.predictor",
+    "VideoPredictor": "eosvos.inference.video",
     "VideoSequence": "eosvos.data.sequence",
+    "convert_checkpoint": "eosvos.meta.convert",
     "evaluate": "eosvos.evaluation.evaluate",
     "load_checkpoint": "eosvos.meta.checkpoint",
+    "push_to_hub": "eosvos.meta.convert",
     "train": "eosvos.training.train",
 }
 

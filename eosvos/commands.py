@@ -1,7 +1,10 @@
-"""The two commands. What they need is imported within, so that Ctrl-C is quiet from the start."""
+"""The two commands. What they need is imported within, so that Ctrl-C is quiet from the start.
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+`python -m eosvos.commands COMMAND JOB.yaml` does one job of a sweep.
+"""
+
+import sys
+from typing import TYPE_CHECKING
 
 from eosvos.config.messages import job_errors, user_errors
 
@@ -11,33 +14,15 @@ if TYPE_CHECKING:
 
 def train() -> None:
     """Do what the command line asks of train.py, whose configuration is conf/train.yaml."""
-
-    def work(cfg: "DictConfig") -> Any:
-        from eosvos.sweep import prepare
-
-        prepared = prepare(cfg)
-        from eosvos.training.train import train
-
-        return train(*prepared)
-
-    _run("train", work)
+    _run("train")
 
 
 def evaluate() -> None:
     """Do what the command line asks of evaluate.py, whose configuration is conf/evaluate.yaml."""
-
-    def work(cfg: "DictConfig") -> Any:
-        from eosvos.sweep import prepare
-
-        prepared = prepare(cfg, training=False)
-        from eosvos.evaluation.evaluate import evaluate
-
-        return evaluate(*prepared)
-
-    _run("evaluate", work)
+    _run("evaluate")
 
 
-def _run(name: str, work: Callable[["DictConfig"], Any]) -> None:
+def _run(command: str) -> None:
     with user_errors():
         import hydra
         from hydra.types import RunMode
@@ -47,8 +32,54 @@ def _run(name: str, work: Callable[["DictConfig"], Any]) -> None:
         from eosvos.config.schema import register
 
         def job(cfg: "DictConfig") -> None:
-            with job_errors(sweep=run_mode() == RunMode.MULTIRUN):
-                work(cfg)
+            sweep = run_mode() == RunMode.MULTIRUN
+            with job_errors(sweep):
+                # A launcher may have brought the job into another process.
+                register()
+                _job(command, cfg, sweep)
 
         register()
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=command)(job)()
+
+
+def _job(command: str, cfg: "DictConfig", sweep: bool) -> None:
+    """Do a job; in a sweep, unless it is finished, and on several devices in processes of its own."""
+    from eosvos.console import say
+    from eosvos.sweep.checks import prepare
+    from eosvos.sweep.jobs import begin, run_apart
+
+    config, videos = prepare(cfg, training=command == "train")
+    if sweep and not begin(config, training=command == "train"):
+        return
+    if sweep and config.trainer.devices > 1:
+        run_apart(command, cfg)
+    elif command == "train":
+        from eosvos.errors import Pruned
+        from eosvos.training.train import train
+
+        try:
+            train(config, videos)
+        except Pruned as end:
+            say(str(end))
+    else:
+        from eosvos.evaluation.evaluate import evaluate
+
+        evaluate(config, videos)
+
+
+def _stored_job(command: str, file: str) -> None:
+    """Be one of the processes of a job that is stored."""
+    with job_errors(sweep=False):
+        from pathlib import Path
+
+        from eosvos.compat.hydra import load_job
+        from eosvos.config.schema import register
+        from eosvos.processes import end_with_parent, is_rank_zero
+
+        end_with_parent()
+        register()
+        _job(command, load_job(Path(file), with_log=is_rank_zero()), sweep=False)
+
+
+if __name__ == "__main__":
+    _stored_job(*sys.argv[1:3])

@@ -10,20 +10,33 @@ SHOWN = 20
 class UserError(ValueError):
     """Bad input: the message is one sentence that names the file, key or value, and the mend.
 
-    The command line prints it without a traceback and exits with status 2.
+    The command line prints it without a traceback and exits with `status`.
     """
+
+    status = 2
+
+
+class JobsFailedError(UserError):
+    """Jobs of a sweep have failed, which has been said of each."""
+
+    status = 1
+
+
+class Pruned(BaseException):
+    """A search ends a run early: the message is a sentence. It is no failure, and no Exception."""
 
 
 class Interrupted(BaseException):
     """A signal ends the program: the message is one sentence.
 
-    The command line prints it without a traceback and exits with status 128 + `number`. It is no Exception:
-    nothing on its way shall take it for a failure of its own.
+    The command line prints it without a traceback and exits with `status`, 128 + `number`. It is no
+    Exception: nothing on its way shall take it for a failure of its own.
     """
 
     def __init__(self, number: int, message: str) -> None:
         super().__init__(message)
         self.number = number
+        self.status = 128 + number
 
 
 def suggest(name: str, known: Iterable[str], prefix: str = "") -> str:

@@ -6,6 +6,7 @@ import atexit
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +26,8 @@ R = TypeVar("R")
 TIMEOUT = timedelta(hours=2)
 # Where Linux (cgroup v2) says how much processor time a container gets in how much time, or max.
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
+# What `interrupt` has raised; the first counts.
+_interruptions: list[Interrupted] = []
 
 
 def cores() -> int:
@@ -60,17 +63,36 @@ def take_signals_once_connected() -> None:
 
 
 def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    """A handler that raises Interrupted."""
-    raise Interrupted(number, f"stopped by {signal.Signals(number).name}")
+    """A handler that raises Interrupted, wherever the program is."""
+    _interruptions.append(Interrupted(number, f"stopped by {signal.Signals(number).name}"))
+    raise _interruptions[0]
 
 
-def abort_all_ranks(reason: str, number: int | None = None) -> NoReturn:
-    """End this process for a reason that all of them know: the main one raises UserError, the others exit.
+def interruption() -> Interrupted | None:
+    """What `interrupt` has raised, if it was called: code that catches everything may have lost it."""
+    return next(iter(_interruptions), None)
+
+
+def raise_if_interrupted() -> None:
+    """Raise Interrupted again where it was lost; long loops call it."""
+    if lost := interruption():
+        raise lost
+
+
+def forget_signals() -> None:
+    """Let the interruption be over: what it ends has ended."""
+    _interruptions.clear()
+
+
+def abort_all_ranks(
+    reason: str, number: int | None = None, error: type[BaseException] = UserError
+) -> NoReturn:
+    """End this process for a reason that all of them know: the main one raises an error, the others exit.
 
     number: of the signal that is the reason, if it is one; then it is Interrupted that the main one raises.
     """
     if is_rank_zero():
-        raise UserError(reason) if number is None else Interrupted(number, reason)
+        raise error(reason) if number is None else Interrupted(number, reason)
     sys.exit()
 
 
@@ -89,6 +111,17 @@ def kill_with_rank_zero(others: Callable[[], list[Popen[Any]]]) -> None:
             process.kill()
 
     atexit.register(end)
+
+
+def end_with_parent() -> None:
+    """Kill this process once the one that has started it, and holds its standard input, is gone."""
+
+    def wait() -> None:
+        while os.read(0, 1):
+            pass
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def rank_and_world_size() -> tuple[int, int]:

@@ -15,14 +15,16 @@ def derive_seed(*parts: int | str) -> int:
 
 
 @contextmanager
-def isolated_rng(*parts: int | str) -> Iterator[None]:
+def isolated_rng(*parts: int | str, cpu_only: bool = False) -> Iterator[None]:
     """Seed torch's global generators from `parts` inside the block, and restore their states after it.
+
+    cpu_only: only that of the CPU, for what draws from no other; to read a GPU's state is to wait for it.
 
     The samplers of a detector and the jitter of its proposals draw from the global generators; what they draw
     for one task or one video must depend neither on what ran before nor on the process that runs it.
     """
     import torch
 
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(derive_seed(*parts))
+    with torch.random.fork_rng(devices=() if cpu_only else range(torch.cuda.device_count())):
+        (torch.default_generator if cpu_only else torch).manual_seed(derive_seed(*parts))
         yield

@@ -35,6 +35,9 @@ def set_up(config: Config) -> None:
         raise UserError(
             f"trainer.devices={config.trainer.devices} GPUs, but there are {found}: take trainer=cpu or fewer"
         )
+    if on_gpus:
+        torch.set_float32_matmul_precision(config.trainer.matmul_precision)
+        torch.backends.cudnn.benchmark = config.trainer.benchmark
     threads = config.threads or max(1, cores() // config.trainer.devices)
     # Lightning and the workers look at the variables.
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENCV_FOR_THREADS_NUM"] = str(threads)

@@ -1,12 +1,13 @@
 """What each random draw depends on: every part of its seed matters, and nothing else does."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from doubles import SIZE, Clip, NotingAdapter, NotingSegmenter
+from torch import Tensor
 
 from eosvos.config.data import Augmentation, Synthetic, Tasks
 from eosvos.config.inference import Finetune, Online
@@ -15,17 +16,16 @@ from eosvos.config.training import Parent
 from eosvos.data.datamodule import VOSDataModule
 from eosvos.data.sequence import VideoSequence
 from eosvos.data.synthetic import SyntheticTaskSource, SyntheticVideo
+from eosvos.data.task_source import TrainingSet
 from eosvos.data.tasks import Task, TaskSampler
 from eosvos.evaluation.scoring import Validation
-from eosvos.inference.finetune import first_frame_batches
+from eosvos.inference.finetune import annotated_batches
 from eosvos.inference.predictor import Predictor
 from eosvos.meta.learner import MetaLearner
 from eosvos.meta.module import MetaModule
 from eosvos.meta.parent import ParentModule
-from eosvos.models.segmenter import Batch, Features, Segmenter
 from eosvos.seeding import derive_seed, isolated_rng
 
-SIZE = (24, 32)
 Drawn = dict[str, list[Tensor]]
 """What was drawn, by what for."""
 
@@ -50,73 +50,13 @@ def check(draw: Callable[..., Drawn], parts: dict[str, Any], others: dict[str, A
         assert not [kind for kind in first if same(other, first, kind)], name
 
 
-class Clip(VideoSequence):
-    """Noise; a box for each of some objects in each of some frames, always at the same place."""
-
-    def __init__(
-        self, name: str = "clip", ids: Iterable[int] = (1,), length: int = 1, masks: int = 1
-    ) -> None:
-        self.name = name
-        self.frame_names = tuple(f"{t:05d}" for t in range(length))
-        self.annotated_frames = tuple(range(masks))
-        self.ids = tuple(ids)
-
-    size = SIZE
-    annotated_frames: tuple[int, ...] = ()
-
-    def image(self, t: int) -> Tensor:
-        generator = torch.Generator().manual_seed(t)
-        return torch.randint(0, 256, (3, *SIZE), generator=generator, dtype=torch.uint8)
-
-    def mask(self, t: int) -> Tensor | None:
-        mask = torch.zeros(SIZE, dtype=torch.uint8)
-        for place, object_id in enumerate(self.ids):
-            mask[4:12, 4 + 12 * place : 12 + 12 * place] = object_id
-        return mask if t in self.annotated_frames else None
-
-
-class Drawing(Segmenter):
-    """Notes what the global generator gives it, as a detector draws its samples and jitter."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        with isolated_rng("weights"):
-            self.backbone = nn.Conv2d(3, 1, 1)
-        self.drawn: Drawn = defaultdict(list)
-
-    def losses(self, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
-        self.drawn["losses"].append(torch.rand(4))
-        return {"mean": ((self.backbone(images)[:, 0] - masks) ** 2).mean()}
-
-    def features(self, images: Tensor) -> Features:
-        return Features({"images": images}, SIZE)
-
-    def segment(
-        self, features: Features, index: int, prior: Tensor | None = None, redetect: bool = False
-    ) -> Tensor:
-        self.drawn["segment"].append(torch.rand(4))
-        probability = torch.zeros(SIZE)
-        probability[4:12, 4:12] = 1
-        return probability
-
-    def head_parameters(self) -> list[nn.Parameter]:
-        return []
-
-
-class DrawingAdapter:
-    """Notes the batches of each adaptation, and what the global generator gives meanwhile."""
-
-    def __init__(self) -> None:
-        self.segmenter = Drawing()
-
-    def adapt(self, batches: Iterable[Batch], *, start: Segmenter | None = None) -> Segmenter:
-        self.segmenter.drawn["adapt" if start is None else "online"].append(torch.rand(4))
-        if start is None:
-            self.segmenter.drawn["augment"] += [images for images, _ in batches]
-        return self.segmenter
-
-    def with_fixed_lr(self, lr: float) -> "DrawingAdapter":
-        return self
+def drawn_by(events: list[tuple[str, Any]]) -> Drawn:
+    """The draws among what a double has noted: all tensors but the frames of online learning."""
+    drawn: Drawn = defaultdict(list)
+    for kind, value in events:
+        if isinstance(value, Tensor) and kind != "online images":
+            drawn[kind].append(value)
+    return drawn
 
 
 UNCHANGED = dict.fromkeys(("flip", "rotation", "brightness", "contrast", "saturation", "hue"), 0.0)
@@ -130,9 +70,10 @@ def test_a_seed_is_of_all_parts_in_their_order_and_types():
     assert derive_seed(3, "task", 1) == 6757046141739031325
 
 
-def test_a_block_of_its_own_seed_leaves_the_draws_around_it_alone():
+@pytest.mark.parametrize("cpu_only", [False, True])
+def test_a_block_of_its_own_seed_leaves_the_draws_around_it_alone(cpu_only):
     def draw(**parts: int) -> Drawn:
-        with isolated_rng(*parts.values()):
+        with isolated_rng(*parts.values(), cpu_only=cpu_only):
             return {"rand": [torch.rand(4)]}
 
     check(draw, {"seed": 1, "slot": 3}, {"seed": 2, "slot": 4})
@@ -152,8 +93,10 @@ def test_what_is_drawn_for_a_task_depends_on_seed_iteration_and_slot(videos, tas
 
     def draw(seed: int, iteration: int, slot: int) -> Drawn:
         objects = [(video, 1) for video in videos]
-        source = objects if len(objects) == 1 else AlwaysFirst(objects)
-        task = TaskSampler(source, tasks, 4, seed=seed).sample(iteration, slot)
+        source = AlwaysFirst(objects)
+        sampler = TaskSampler([TrainingSet(source)], tasks, 4, seed=seed)
+        source.asked = False
+        task = sampler.sample(iteration, slot)
         return {"support": [task.support_images], "query": [task.query_images]}
 
     check(draw, {"seed": 1, "iteration": 7, "slot": 2}, ANOTHER)
@@ -171,14 +114,14 @@ class AlwaysFirst:
 
     def __getitem__(self, i: int) -> tuple[VideoSequence, int]:
         first, self.asked = not self.asked, True
-        return self.objects[0 if first else 1]
+        return self.objects[0 if first else -1]
 
 
 def test_the_order_of_an_epoch_depends_on_seed_and_epoch():
     objects = [(Clip(str(i)), 1) for i in range(30)]
 
     def draw(seed: int, epoch: int, batch: int = 5) -> Drawn:
-        sampler = TaskSampler(objects, Tasks(augment=None), batch, seed=seed)
+        sampler = TaskSampler([TrainingSet(objects)], Tasks(augment=None), batch, seed=seed)
         names = [sampler.sample(*divmod(30 * epoch + i, batch)).sequence for i in range(30)]
         assert len(set(names)) == 30
         return {"order": [torch.tensor([int(name) for name in names])]}
@@ -194,7 +137,7 @@ def test_tasks_are_the_same_in_whatever_process_order_and_company(monkeypatch):
         found = {}
         for rank in reversed(range(world)):
             monkeypatch.setattr("eosvos.data.datamodule.rank_and_world_size", lambda rank=rank: (rank, world))
-            data = VOSDataModule(objects, [], [], Tasks(), 3, 4, seed=1)
+            data = VOSDataModule([TrainingSet(objects)], {}, {}, Tasks(), 3, 4, seed=1)
             found |= {(t.iteration, t.slot): t for batch in data.train_dataloader() for t in batch}
         return found
 
@@ -209,10 +152,10 @@ def some_task(iteration: int, slot: int) -> Task:
 
 
 def meta_draws(seed: int, iteration: int, slot: int, beside: tuple[int, ...] = ()) -> Drawn:
-    learner = MetaLearner(Drawing(), InnerLR(level="single"))
+    learner = MetaLearner(NotingSegmenter(), InnerLR(level="single"))
     module = MetaModule(learner, Meta(inner_steps=2), 10, seed=seed)
     module.sum_over_tasks([*(some_task(iteration, other) for other in beside), some_task(iteration, slot)])
-    return {"losses": learner.segmenter.drawn["losses"][3 * len(beside) :]}
+    return {"losses": drawn_by(learner.segmenter.events)["losses"][3 * len(beside) :]}
 
 
 def test_adapting_to_a_task_draws_by_seed_iteration_and_slot():
@@ -223,10 +166,10 @@ def test_adapting_to_a_task_draws_by_seed_iteration_and_slot():
 
 
 def parent_draws(seed: int, iteration: int, slot: int, beside: tuple[int, ...] = ()) -> Drawn:
-    learner = MetaLearner(Drawing(), InnerLR(level="single"))
+    learner = MetaLearner(NotingSegmenter(), InnerLR(level="single"))
     tasks = [*(some_task(iteration, other) for other in beside), some_task(iteration, slot)]
     ParentModule(learner, Parent(steps=10), seed=seed).training_step(tasks, 0)
-    return {"losses": learner.segmenter.drawn["losses"][len(beside) :]}
+    return {"losses": drawn_by(learner.segmenter.events)["losses"][len(beside) :]}
 
 
 def test_parent_training_draws_by_seed_iteration_and_slot():
@@ -239,10 +182,10 @@ ONLINE = Finetune(steps=2, batch_size=3, augment=True, online=Online(every=2, st
 
 
 def track_draws(seed: int, name: str, object_id: int, beside: tuple[int, ...] = (), **options: Any) -> Drawn:
-    adapter = DrawingAdapter()
+    adapter = NotingAdapter()
     finetune = ONLINE.model_copy(update=options)
     list(Predictor(adapter, finetune, seed=seed).segment(Clip(name, (object_id, *beside), length=6)))
-    return adapter.segmenter.drawn
+    return drawn_by(adapter.events)
 
 
 def test_following_an_object_draws_by_seed_video_and_object():
@@ -257,7 +200,7 @@ def test_following_an_object_draws_by_frame():
     drawn = track_draws(1, "clip", 5)
     assert {kind: len(values) for kind, values in drawn.items()} == {
         "adapt": 1,
-        "augment": 2,
+        "adapt images": 2,
         "segment": 5,
         "online": 2,
     }
@@ -276,9 +219,9 @@ def test_following_an_object_draws_the_same_in_any_company_and_chunks():
 
 def test_validation_draws_by_its_seed():
     def draw(seed: int) -> Drawn:
-        adapter = DrawingAdapter()
+        adapter = NotingAdapter()
         Validation(ONLINE, seed)(adapter, Clip(length=6, masks=2))
-        return adapter.segmenter.drawn
+        return drawn_by(adapter.events)
 
     check(draw, {"seed": 1}, {"seed": 2})
 
@@ -286,7 +229,7 @@ def test_validation_draws_by_its_seed():
 def test_every_copy_of_every_step_of_fine_tuning_is_augmented_on_its_own():
     clip = Clip()
     finetune = Finetune(steps=3, batch_size=4)
-    batches = list(first_frame_batches(clip.image(0) / 255, clip.mask(0), finetune, 1, "clip", 1))
+    batches = list(annotated_batches([(clip.image(0) / 255, clip.mask(0))], finetune, 1, "clip", 1))
     images, masks = (torch.cat(values) for values in zip(*batches, strict=True))
     assert len(images.flatten(1).unique(dim=0)) == 12
     assert len(masks.flatten(1).unique(dim=0)) > 6
@@ -299,7 +242,7 @@ def test_frames_of_a_task_share_colours_and_flip_and_are_turned_and_scaled_each_
 
     def frames(**changes: float) -> list[Tensor]:
         tasks = Tasks(query_frames=3, augment=NO_AUGMENTATION.model_copy(update=changes))
-        task = TaskSampler([(Still(), 1)], tasks, 1).sample(4, 0)
+        task = TaskSampler([TrainingSet([(Still(), 1)])], tasks, 1).sample(4, 0)
         return [*task.support_images, *task.query_images]
 
     plain = frames()[0]

@@ -1,12 +1,10 @@
 """What processes do together: each test runs two real ones, connected by gloo."""
 
 import os
-import socket
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from ranks import of_two_processes
 
 from eosvos.errors import UserError
 from eosvos.processes import (
@@ -20,26 +18,10 @@ from eosvos.processes import (
 )
 
 
-def connected(rank, port, work, folder):
-    """Be one of two processes, and keep what the work returns."""
-    os.environ.update(LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group("gloo", rank=rank, world_size=2)
-    torch.save(work(folder), folder / f"{rank}.pt")
-    dist.destroy_process_group()
-
-
 @pytest.fixture
 def two_processes(tmp_path):
     """Run a function of a folder in two processes: what each of them returns."""
-
-    def run(work):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        mp.start_processes(connected, (port, work, tmp_path), nprocs=2, start_method="fork")
-        return [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
-
-    return run
+    return lambda work: of_two_processes(work, tmp_path)
 
 
 def sums(folder):

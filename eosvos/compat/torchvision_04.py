@@ -12,12 +12,21 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.models.detection._utils import BoxCoder
+from torchvision.models.detection._utils import BoxCoder, Matcher, encode_boxes
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.models.detection.transform import GeneralizedRCNNTransform, _resize_image_and_masks
+from torchvision.ops import clip_boxes_to_image
 
+from eosvos.compat.torchvision_waits import (
+    NoWaitMatcher,
+    balanced_samples,
+    joined,
+    scaled_boxes,
+    suppressed,
+    uploaded,
+)
 from eosvos.config import models as config
 
 
@@ -58,7 +67,7 @@ class VersionedTransform(GeneralizedRCNNTransform):
     def resize(
         self, image: Tensor, target: dict[str, Tensor] | None = None
     ) -> tuple[Tensor, dict[str, Tensor] | None]:
-        """Resize image [3, H, W], target boxes [1, 4] and masks [N, H, W] to the network's size."""
+        """Resize image [3, H, W], target boxes [N, 4] and masks [M, H, W] to the network's size."""
         short, long = sorted(image.shape[-2:])
         min_size = self.min_size[-1]
         if min_size is None or min(min_size / short, self.max_size / long) == 1:
@@ -66,7 +75,16 @@ class VersionedTransform(GeneralizedRCNNTransform):
             if self.training and self.draw_size:
                 self.torch_choice(self.min_size)
             return image, target
-        return super().resize(image, target)
+        size = self.torch_choice(self.min_size) if self.training else min_size
+        resized, target = _resize_image_and_masks(image, size, self.max_size, target, self.fixed_size)
+        if target is not None:
+            target["boxes"] = scaled_boxes(target["boxes"], image.shape[-2:], resized.shape[-2:])
+        return resized, target
+
+    def normalize(self, image: Tensor) -> Tensor:
+        """Subtract the mean of each channel of image [3, H, W], and divide by its deviation."""
+        mean, std = (uploaded(values, image)[:, None, None] for values in (self.image_mean, self.image_std))
+        return (image - mean) / std
 
 
 class VersionedAnchorGenerator(AnchorGenerator):
@@ -93,11 +111,24 @@ class VersionedAnchorGenerator(AnchorGenerator):
 
 
 class FullPrecisionBoxCoder(BoxCoder):
-    """Moves boxes in their own type, whatever the type of the predicted moves."""
+    """Moves boxes in their own type, whatever the type of the predicted moves, and does not wait."""
+
+    def encode_single(self, reference_boxes: Tensor, proposals: Tensor) -> Tensor:
+        """Return the moves [N, 4] from `proposals` [N, 4] to `reference_boxes` [N, 4]."""
+        return encode_boxes(reference_boxes, proposals, uploaded(self.weights, reference_boxes))
 
     def decode_single(self, rel_codes: Tensor, boxes: Tensor) -> Tensor:
         """Return the `boxes` [N, 4] as moved by `rel_codes` [N, 4 C]: [N, 4 C]."""
-        return super().decode_single(rel_codes.to(boxes.dtype), boxes)
+        codes = rel_codes.to(boxes.dtype).unflatten(1, (-1, 4))
+        sides = []
+        for axis in (0, 1):
+            low, high = boxes[:, None, axis], boxes[:, None, axis + 2]
+            extent = high - low
+            centre = codes[..., axis] / self.weights[axis] * extent + (low + 0.5 * extent)
+            growth = (codes[..., axis + 2] / self.weights[axis + 2]).clamp(max=self.bbox_xform_clip).exp()
+            sides.append((centre - 0.5 * growth * extent, centre + 0.5 * growth * extent))
+        (x1, x2), (y1, y2) = sides
+        return torch.stack((x1, y1, x2, y2), dim=2).flatten(1)
 
 
 class VersionedRPN(RegionProposalNetwork):
@@ -109,7 +140,31 @@ class VersionedRPN(RegionProposalNetwork):
         """Take torchvision's arguments, and the beta of the box loss."""
         super().__init__(*args, **kwargs)
         self.box_coder = FullPrecisionBoxCoder(self.box_coder.weights)
+        matcher: Matcher = self.proposal_matcher
+        self.proposal_matcher: Matcher = NoWaitMatcher(matcher.high_threshold, matcher.low_threshold, True)
         self.box_beta = box_beta
+
+    def filter_proposals(
+        self,
+        proposals: Tensor,
+        objectness: Tensor,
+        image_shapes: list[tuple[int, int]],
+        num_anchors_per_level: list[int],
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return each image's proposals [P, 4] and scores [P]: the best of each level, after suppression.
+
+        `proposals` [B, A, 4], `objectness` [B A, 1] logits.
+        """
+        objectness = objectness.detach().reshape(len(proposals), -1)
+        best = self._get_top_n_idx(objectness, num_anchors_per_level)
+        scores = objectness.gather(1, best).sigmoid()
+        boxes = proposals.gather(1, best[..., None].expand(-1, -1, 4))
+        boxes = torch.stack(
+            [clip_boxes_to_image(some, size) for some, size in zip(boxes, image_shapes, strict=True)]
+        )
+        valid = (boxes[..., 2:] - boxes[..., :2] >= self.min_size).all(-1) & (scores >= self.score_thresh)
+        groups = [min(count, self.pre_nms_top_n()) for count in num_anchors_per_level]
+        return suppressed(boxes, scores, valid, groups, self.nms_thresh, self.post_nms_top_n())
 
     def compute_loss(
         self,
@@ -123,9 +178,9 @@ class VersionedRPN(RegionProposalNetwork):
         `objectness` [A, 1] logits, `pred_bbox_deltas` [A, 4]; per image `labels` [a] of 1, 0 and -1 (left
         out), `regression_targets` [a, 4]. Draws two permutations per image from the global generator.
         """
-        positives, negatives = (torch.cat(flags).bool() for flags in self.fg_bg_sampler(labels))
-        positive = positives.nonzero().flatten()
-        sampled = torch.cat((positive, negatives.nonzero().flatten()))
+        samples = balanced_samples(labels, self.fg_bg_sampler)
+        positive, negative = (joined(indices, labels) for indices in zip(*samples, strict=True))
+        sampled = torch.cat((positive, negative))
         box_loss = F.smooth_l1_loss(
             pred_bbox_deltas[positive],
             torch.cat(regression_targets)[positive],

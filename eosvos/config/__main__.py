@@ -8,40 +8,43 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined
 
-from eosvos.config import data, models, training
+from eosvos.config.app import App
+from eosvos.config.components import COMPONENTS
+from eosvos.config.data import Tasks
+from eosvos.config.help import options_table
+from eosvos.config.search import Search
 from eosvos.config.setting import Settings
+from eosvos.config.training import Config, Source
 
-PAGES: tuple[tuple[str, str, type[Settings]], ...] = (
-    ("A run", "", training.Config),
-    ("dataset: how tasks are drawn", "dataset.", data.Tasks),
-    ("dataset=synthetic", "dataset.", data.Synthetic),
-    ("dataset=davis2016, davis2017", "dataset.", data.Davis),
-    ("dataset=youtube_vos", "dataset.", data.YouTubeVOS),
-    ("dataset=folder", "dataset.", data.Folder),
-    ("segmenter=mask_rcnn, small_mask_rcnn, tiny_mask_rcnn", "segmenter.", models.MaskRCNN),
-    ("segmenter=light_deeplab", "segmenter.", models.LightDeepLab),
-    ("backbone=resnet18, resnet34, resnet50, resnet101", "backbone.", models.TorchvisionResNet),
-    ("backbone=timm, efficientnet_lite0", "backbone.", models.TimmBackbone),
-    ("backbone=tiny", "backbone.", models.TinyBackbone),
-)
 INTRODUCTION = """# Configuration
 
 Every setting, its type or choices, its default and its meaning, made by `python -m eosvos.config` from the
 declarations in `eosvos/config`. Options of a group (files in `conf/GROUP/`) override some defaults;
 `--cfg job` prints what a command uses. A key of a data set is that of all its videos; `dataset.train.KEY`,
-`dataset.val.KEY` and `dataset.test.KEY` set it for some. PART in a key is one of train, val and test.
+`dataset.val.KEY` and `dataset.test.KEY` set it for some. PART in a key is one of train, val and test. Of
+several data sets each has its keys below its name, `dataset.NAME.KEY`.
 """
+
+
+def tables() -> Iterator[tuple[str, str, type[Settings]]]:
+    """What has a table: its title, what its keys begin with, and its declaration."""
+    yield "A run", "", Config
+    yield "dataset: how tasks are drawn", "dataset.", Tasks
+    yield "dataset: each of several", "dataset.NAME.", Source
+    for group, components in COMPONENTS.items():
+        for name, declared in components.items():
+            yield f"{group}: {name}", f"{group}.", declared
+    yield "sweep: optuna", "hydra.sweeper.", Search
+    yield "eosvos-app", "", App
 
 
 def reference() -> str:
     """The page, in Markdown."""
-    return "\n".join([INTRODUCTION, *(line for page in PAGES for line in _table(*page))]) + "\n"
-
-
-def _table(title: str, prefix: str, declared: type[Settings]) -> Iterator[str]:
-    yield f"## {title}\n\n{inspect.getdoc(declared)}\n\n| key | type | default | meaning |\n|---|---|---|---|"
-    yield from _rows(declared, prefix)
-    yield ""
+    page = [INTRODUCTION, "```", options_table(), "```", ""]
+    for title, prefix, declared in tables():
+        head = "| key | type | default | meaning |\n|---|---|---|---|"
+        page += [f"## {title}", "", f"{inspect.getdoc(declared)}", "", head, *_rows(declared, prefix), ""]
+    return "\n".join(page) + "\n"
 
 
 def _rows(declared: type[Settings], prefix: str) -> Iterator[str]:
@@ -61,17 +64,11 @@ def comments(declared: type[Settings]) -> dict[str, str]:
     """What the comments marked `#:` say of each setting; one without takes the comment of the one above."""
     found: dict[str, str] = {}
     for one in reversed(declared.__mro__):
-        if not issubclass(one, Settings) or one is Settings:
-            continue
-        meaning: list[str] = []
-        fresh = False
-        for line in inspect.getsource(one).splitlines():
-            if comment := re.match(r"    #: (.*)", line):
-                meaning = [*meaning, comment[1]] if fresh else [comment[1]]
-                fresh = True
-            elif setting := re.match(r"    (\w+): ", line):
-                found[setting[1]] = " ".join(meaning)
-                fresh = False
+        if issubclass(one, Settings):
+            meaning = ""
+            for lines, name in re.findall(r"((?:    #: .*\n)*)    (\w+): ", inspect.getsource(one)):
+                meaning = " ".join(re.findall("#: (.*)", lines)) or meaning
+                found[name] = meaning
     return found
 
 

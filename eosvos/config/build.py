@@ -1,13 +1,13 @@
 """From settings to what they configure."""
 
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 
-from eosvos.config.schema import DECLARED
+from eosvos.config.components import settings_of
 from eosvos.errors import UserError
 
 # Networks only: other functions of eosvos write files.
@@ -20,10 +20,9 @@ def build(node: Mapping[str, Any], *arguments: Any) -> Any:
     A target that is declared in eosvos.config takes its settings whole, as the last argument; any other takes
     the keys as keyword arguments. Raises UserError for keys or values that the target refuses.
     """
-    declared = DECLARED.get(node["_target_"])
-    values = {key: value for key, value in node.items() if key != "_target_"}
-    if declared is not None:
-        return get_object(node["_target_"])(*arguments, declared(**values))
+    settings = settings_of(node)
+    if settings is not None:
+        return get_object(node["_target_"])(*arguments, settings)
     try:
         return instantiate(dict(node), *arguments, _convert_="all")
     except InstantiationException as error:
@@ -50,25 +49,18 @@ def check_trusted(config: Any, source: str, trusted: Sequence[str] = ()) -> None
     For what a file, `source`, brings along: a checkpoint must not be able to call anything else, nor to read
     the environment. trusted: further packages that may be asked for.
     """
-    for key, value in _leaves(config):
-        if isinstance(value, str) and "${" in value:
-            raise UserError(f"{source} holds a reference in its configuration, {value!r}, and is refused")
-        if key == "_target_" and not any(_is_of(value, package) for package in (TRUSTED, *trusted)):
+    if isinstance(config, str) and "${" in config:
+        raise UserError(f"{source} holds a reference in its configuration, {config!r}, and is refused")
+    if isinstance(config, Mapping) and "_target_" in config:
+        target = config["_target_"]
+        if not any(_is_of(target, package) for package in (TRUSTED, *trusted)):
             raise UserError(
-                f"{source} asks for {value!r}, which is no network of eosvos, and is refused: if it is of a "
+                f"{source} asks for {target!r}, which is no network of eosvos, and is refused: if it is of a "
                 "package that you trust, name that with trusted=[PACKAGE]"
             )
-
-
-def _leaves(config: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(config, Mapping) and key != "_target_":
-        for name, value in config.items():
-            yield from _leaves(value, str(name))
-    elif isinstance(config, list | tuple) and key != "_target_":
-        for value in config:
-            yield from _leaves(value)
-    else:
-        yield key, config
+    if isinstance(config, Mapping | list | tuple):
+        for value in config.values() if isinstance(config, Mapping) else config:
+            check_trusted(value, source, trusted)
 
 
 def _is_of(target: Any, package: str) -> bool:

@@ -4,6 +4,7 @@ import os
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 
 from eosvos.processes import cores
 
@@ -11,25 +12,18 @@ LAUNCHERS = {"SLURM_JOB_ID", "TORCHELASTIC_RUN_ID"}
 """What other launchers leave in the environment."""
 
 
-def overridden() -> list[str]:
-    """The keys and groups that are set on the command line."""
-    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    return [override.lstrip("+~").partition("=")[0] for override in overrides]
+def job_overrides() -> list[str]:
+    """What a run sets, in the words of its command line; in a sweep, what the job sets."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
-def removed() -> list[str]:
-    """The keys that the command line takes away, ~KEY."""
-    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    return [override[1:].partition("=")[0] for override in overrides if override.startswith("~")]
-
-
-def given(key: str) -> str | None:
-    """The text that the command line sets a key to, as it is written there."""
-    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    texts = [
-        override.partition("=")[2] for override in overrides if override.lstrip("+").startswith(f"{key}=")
-    ]
-    return texts[-1] if texts else None
+def overrides() -> dict[str, str | None]:
+    """The keys and groups on the command line, each with its text; None for one that is taken away, ~KEY."""
+    found: dict[str, str | None] = {}
+    for override in job_overrides():
+        key, _, text = override.partition("=")
+        found[key.lstrip("+~")] = None if key.startswith("~") else text
+    return found
 
 
 def run_mode() -> RunMode | None:
@@ -37,13 +31,17 @@ def run_mode() -> RunMode | None:
     return HydraConfig.get().mode if HydraConfig.initialized() else None
 
 
-def devices_for(accelerator: str, meta_batch: int, parent_steps: int, parent_batch: int) -> int:
+def devices_for(_root_: DictConfig) -> int:
     """How many processes the CPU is good for: the most, up to its cores, that share the batches evenly.
 
-    One for other hardware, and where more cannot be started by re-running the command line: in a sweep,
-    without a command line, and where SLURM or torchrun start the processes.
+    One for other hardware, in a sweep, whose jobs may run side by side, and where more cannot be started by
+    re-running the command line: without one, and where SLURM or torchrun start the processes.
     """
+    accelerator = OmegaConf.select(_root_, "trainer.accelerator")
     if accelerator != "cpu" or run_mode() != RunMode.RUN or not LAUNCHERS.isdisjoint(os.environ):
         return 1
-    batches = (meta_batch, parent_batch) if parent_steps else (meta_batch,)
+    stages = ("meta", "parent") if OmegaConf.select(_root_, "parent.steps") else ("meta",)
+    # What is no number, or not there, is refused when all is checked.
+    sizes = [OmegaConf.select(_root_, f"{stage}.batch_size") for stage in stages]
+    batches = [size for size in sizes if isinstance(size, int)]
     return max(n for n in range(1, cores() + 1) if not any(batch % n for batch in batches))

@@ -1,6 +1,6 @@
 """Data sets: where their videos lie, and how tasks are drawn from them."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -17,12 +17,20 @@ class Augmentation(Settings):
     #: Smallest and largest factor of the object's size.
     scale_min: float = Field(0.75, gt=0)
     scale_max: float = Field(1.25, gt=0)
+    #: Largest shift along each axis, either way, as a share of height and width.
+    shift: float = Field(0.0, ge=0, le=1)
+    #: Largest shear, either way, degrees.
+    shear: float = Field(0.0, ge=0, le=60)
+    #: Largest displacement of the points of a smooth random field, as a share of the shorter side.
+    elastic: float = Field(0.0, ge=0, le=0.5)
     #: Largest change of brightness, contrast and saturation, as a share; the same for all frames of a task.
     brightness: float = Field(0.2, ge=0, le=1)
     contrast: float = Field(0.2, ge=0, le=1)
     saturation: float = Field(0.2, ge=0, le=1)
     #: Largest shift of the hue, in turns of the colour circle; the same for all frames of a task.
     hue: float = Field(0.1, ge=0, le=0.5)
+    #: Share of these changes of colour by which the frames of a task may differ, too.
+    frame_colours: float = Field(0.0, ge=0, le=1)
     #: Probability that the frames show an object of another training video, too, by copy and paste.
     copy_paste: float = Field(0.0, ge=0, le=1)
 
@@ -40,8 +48,39 @@ class Tasks(Settings):
     query_frames: int = Field(1, ge=1)
     #: Largest distance of a query frame from the support frame, by the numbers that name frames; null: any.
     frame_window: int | None = Field(None, ge=0)
+    #: Of tasks from videos with several objects, the share whose object is a random sub-group of them.
+    object_groups: float = Field(0.0, ge=0, le=1)
+    #: Videos with one object: keep, ignore, only (no others), or augment: an object of another covers it.
+    single_object_videos: Literal["keep", "ignore", "only", "augment"] = "keep"
+    #: Share of the tasks whose masks show no object; for networks without boxes.
+    no_label: float = Field(0.0, ge=0, le=1)
+    #: Share of the other tasks in which object and background change places; for networks without boxes.
+    label_inversion: float = Field(0.0, ge=0, le=1)
+    #: Height and width to which larger frames are cropped at random around the object, pixels; null: whole.
+    crop: list[Annotated[int, Field(ge=16)]] | None = Field(None, min_length=2, max_length=2)
     #: Random changes to the frames of a task; null: none.
     augment: Augmentation | None = Augmentation()
+
+    def of_single_frames(self, all_objects: bool) -> Self:
+        """The same without query frames, and without what only a support frame tells: which object is meant.
+
+        all_objects: all of a frame are, those pasted into it, too.
+        """
+        plain: dict[str, Any] = {
+            "query_frames": 0,
+            "object_groups": 0.0,
+            "no_label": 0.0,
+            "label_inversion": 0.0,
+        }
+        if self.single_object_videos == "augment" and not all_objects:
+            plain["single_object_videos"] = "keep"
+        if self.augment and not all_objects:
+            plain["augment"] = self.augment.model_copy(update={"copy_paste": 0.0})
+        return self.model_copy(update=plain)
+
+
+PARTS = ("train", "val", "test")
+"""What the videos of a data set are for."""
 
 
 class Synthetic(Settings):
@@ -66,17 +105,27 @@ class Synthetic(Settings):
 class Files(Settings):
     """Videos in files."""
 
+    of_part: ClassVar[frozenset[str]] = frozenset({"split_part"})
+    #: A file that `python -m eosvos.data split` has written: videos are those of a part of it; null: all.
+    split_file: Location | None = None
+    #: The part of that file.
+    split_part: Literal["train", "val", "test"] = "train"
     #: Names of the videos that are used; null: all.
     sequences: list[str] | None = Field(None, min_length=1)
     #: Shorter side to which larger frames are reduced when read, pixels; null: as they are.
     short_side: int | None = Field(None, ge=16)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is all videos, in their own size, as benchmarks and their servers want them."""
+        return self.sequences is None and self.short_side is None
 
 
 class Davis(Files):
     """DAVIS 2016 or 2017 in its official layout."""
 
     target: ClassVar[str] = "eosvos.data.davis.davis_sequences"
-    of_part: ClassVar[frozenset[str]] = frozenset({"split"})
+    of_part: ClassVar[frozenset[str]] = Files.of_part | {"split"}
     #: The folder that holds JPEGImages, Annotations and ImageSets.
     root: Location
     #: 2016 has one object a video, 2017 several.
@@ -86,30 +135,123 @@ class Davis(Files):
     #: A list in ImageSets, such as train, val or test-dev; null: all videos in the folder.
     split: str | None = None
 
+    @property
+    def has_server(self) -> bool:
+        """Whether an evaluation server takes masks of these videos."""
+        of_server = self.split in ("test-dev", "test-challenge") and self.resolution == "480p"
+        return self.year == "2017" and of_server and self.whole
+
+    @property
+    def has_official_scores(self) -> bool:
+        """Whether the official tool reads these videos and their masks."""
+        with_masks = self.split in ("train", "val") and self.resolution == "480p"
+        return self.year == "2017" and with_masks and self.short_side is None
+
 
 class YouTubeVOS(Files):
     """YouTube-VOS in its official layout."""
 
     target: ClassVar[str] = "eosvos.data.youtube_vos.youtube_vos_sequences"
-    of_part: ClassVar[frozenset[str]] = frozenset({"part"})
+    of_part: ClassVar[frozenset[str]] = Files.of_part | {"part"}
     #: The folder that holds train and valid.
     root: Location
-    #: The folder below root: train, valid, test or valid_all_frames.
+    #: Folder below root: train, valid, test; or train_all_frames etc., with the masks and lists of train.
     split: str = "train"
     #: Of split train: the videos that are held_out, balanced over categories, or fit, the others; null: all.
+    #: A split_file takes its place.
     part: Literal["fit", "held_out"] | None = None
     #: How many videos are held out, and the seed that chooses them.
     held_out: int = Field(100, ge=1)
     seed: int = Field(0, ge=0)
+
+    @property
+    def masks_split(self) -> str:
+        """The folder below root of meta.json, of the masks, and of the frames that results are wanted for."""
+        return self.split.removesuffix("_all_frames")
+
+    @property
+    def has_server(self) -> bool:
+        """Whether an evaluation server takes masks of these videos."""
+        return self.masks_split in ("valid", "test") and self.whole
 
 
 class Folder(Files):
     """Folders of frames and masks."""
 
     target: ClassVar[str] = "eosvos.data.folder.folder_sequences"
-    #: A folder of frames, or of one such folder for each video.
-    images: Location
-    #: A folder of PNG masks named as their frames (or of such folders), or one PNG, of the first frame.
-    masks: Location
+    #: A folder that holds JPEGImages/VIDEO and Annotations/VIDEO; null: images and masks say where these are.
+    root: Location | None = None
+    #: A folder of frames, or of one such folder for each video; null: ROOT/JPEGImages.
+    images: Location | None = None
+    #: A folder of PNG masks named as their frames (or of such folders), or one PNG, of the first frame; null:
+    #: ROOT/Annotations.
+    masks: Location | None = None
     #: Names of the frames whose masks are used; null: all that have one.
     annotated: list[str] | None = Field(None, min_length=1)
+    #: Without a split_file, how many videos val and test get by lot, or, below 1, what share; a single video
+    #: is divided in time, by its masks. null: every part has all.
+    divide: list[Annotated[float, Field(gt=0)]] | None = Field(None, min_length=2, max_length=2)
+    #: The seed of that lot.
+    divide_seed: int = Field(0, ge=0)
+
+    @property
+    def is_divided(self) -> bool:
+        """Whether `divide` says which videos a part has."""
+        return self.divide is not None and self.split_file is None
+
+    @model_validator(mode="after")
+    def _places(self) -> Self:
+        if self.root is None and (self.images is None or self.masks is None):
+            raise ValueError("it needs images and masks, or root, the folder of both: give them")
+        return self
+
+
+class Video(Files):
+    """Video files: mp4, mov, mkv, avi, webm, gif."""
+
+    target: ClassVar[str] = "eosvos.data.video.video_sequences"
+    #: A video file, or a folder of video files.
+    video: Location
+    #: A PNG mask, or a folder of masks named by the numbers of their frames, the first of which is 0; of a
+    #: folder of videos, a folder that holds either, VIDEO.png or VIDEO, for each.
+    masks: Location
+    #: The number of the frame that a single mask is of; null: its name, if that is a number, else 0.
+    mask_frame: int | None = Field(None, ge=0)
+
+
+class Images(Files):
+    """Still images with masks."""
+
+    target: ClassVar[str] = "eosvos.data.stills.image_stills"
+    splits: ClassVar[tuple[str, ...]] = ("train",)
+    #: A folder with images and masks in it, or a folder of such folders, called sets.
+    root: Location
+    #: Names of the sets that are used; null: all.
+    sets: list[str] | None = Field(None, min_length=1)
+    #: Any pixel of a mask that is not black belongs to the one object, white ones (255) too, which are else
+    #: ignored.
+    single_object: bool = False
+
+
+class VOC2012(Files):
+    """Pascal VOC 2012, the pictures with segmented objects, in its official layout."""
+
+    target: ClassVar[str] = "eosvos.data.stills.voc_stills"
+    splits: ClassVar[tuple[str, ...]] = ("train",)
+    #: The folder that holds JPEGImages, SegmentationObject and ImageSets.
+    root: Location
+    #: A list in ImageSets/Segmentation.
+    split: Literal["train", "val", "trainval"] = "train"
+
+
+class Coco(Files):
+    """Pictures with the instances of a JSON file in COCO's format."""
+
+    target: ClassVar[str] = "eosvos.data.coco.coco_stills"
+    splits: ClassVar[tuple[str, ...]] = ("train",)
+    #: The folder of the pictures.
+    images: Location
+    #: The JSON file.
+    annotations: Location
+    #: Smallest area of an instance, pixels; COCO calls what is below 1024 small.
+    min_area: float = Field(1024.0, ge=0)

@@ -4,10 +4,12 @@ import itertools
 import re
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from eosvos.config.help import options
 from eosvos.config.quoting import is_readable, typed
@@ -20,38 +22,67 @@ def explain(error: Exception) -> str | None:
 
     None for an error that is not about the command line.
     """
-    if not isinstance(error, HydraException | OmegaConfBaseException) and not _is_hydras(error):
-        return None
-    problem = " ".join(str(error).split())
     if isinstance(error, MissingConfigException):
         return _unknown_option(error)
     if isinstance(error, OverrideParseException):
         return _unreadable(error.override)
-    if given := re.match(
-        r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)'(?: 1\. To use| requires)", problem
-    ):
-        key, _, value = given.group(1).partition("=")
-        return (
-            f"{given.group(1)}: several values need -m, for a run with each; a list is written {key}=[a,b], "
-            f"a text with commas or brackets {typed(key, value)}"
-        )
-    if problem.startswith("Error resolving interpolation"):
-        asked, known = problem.split("possible interpolation keys:")
-        absent = [group for group in re.findall(r"\$\{(\w+)\}", asked) if group not in known]
-        return f"{' and '.join(absent)} has no value: leave it as it is, or choose one of its options"
-    if given := re.match(r"Interpolation key '(.+?)' not found full_key: (\S+)", problem):
-        return f"{given.group(2)} refers to ${{{given.group(1)}}}, and there is no such key"
-    if "Config group override" in problem or problem.startswith("Could not delete 'logger'"):
-        return (
-            "a group takes the name of one of its options, as in dataset=davis2016; --help lists them, and "
-            "logger=[] is no logger"
-        )
-    if given := re.match(r"Multiple values for (\S+)\.", problem):
-        return f"{given.group(1)} is chosen already: choose another option without +, {given.group(1)}=OPTION"
-    if isinstance(error.__cause__, OmegaConfBaseException):
-        # "Error merging override" alone does not say why.
-        problem = f"{problem}: {str(error.__cause__).splitlines()[0]}"
-    return _wrong_value(error) or problem
+    if isinstance(error, MissingMandatoryValue):
+        return _without_value(str(error.full_key))
+    if not isinstance(error, HydraException | OmegaConfBaseException) and not _is_hydras(error):
+        return None
+    problem = " ".join(str(error).split())
+    for words, sentence in _SENTENCES.items():
+        if found := re.search(words, problem):
+            return sentence(*found.groups())
+    cause: Any = error.__cause__
+    if found := re.search(r"To append to your config use \+(.*?)=(.*)", problem):
+        return _unknown(cause, *found.groups())
+    # "Error merging override" alone does not say why.
+    why = f": {str(cause).splitlines()[0]}" if isinstance(cause, OmegaConfBaseException) else ""
+    return problem + why
+
+
+def _unknown(cause: Any, key: str, value: str) -> str:
+    """cause: OmegaConf's error, which knows what is not there: the key, or a group that it is in."""
+    beside, missing = getattr(cause, "parent_node", None), getattr(cause, "full_key", None)
+    known = list(beside) if isinstance(beside, DictConfig) else []
+    return unknown_key(key if key in RENAMED else missing or key, known, value)
+
+
+def _without_value(key: str) -> str:
+    choices = options(key)
+    mend = f"write {key}=OPTION, one of {', '.join(choices)}" if choices else f"give it, {key}=VALUE"
+    return f"{key} has no value: {mend}"
+
+
+def _several(key: str, value: str) -> str:
+    return (
+        f"{key}={value}: several values need -m, for a run with each; a list is written {key}=[a,b], "
+        f"a text with commas or brackets {typed(key, value)}"
+    )
+
+
+_SENTENCES: dict[str, Callable[..., str]] = {
+    r"resolving interpolation: Missing mandatory value: (\S+)": _without_value,
+    r"^Interpolation key '(.+?)' not found full_key: (\S+)": (
+        "{1} refers to ${{{0}}}, and there is no such key".format
+    ),
+    r"^In '(\w+)/(\w+)': Could not override '\w+@": (
+        "{0}={1} brings networks, too, and cannot be one of several data sets: procedural is the videos alone"
+    ).format,
+    r"^BasicSweeper does not support sweep type": (
+        "interval() has no end of values: give some, or let sweep=optuna choose them"
+    ).format,
+    r"^Multiple values for (\S+)\.": (
+        "{0} is chosen already: choose another option without +, {0}=OPTION"
+    ).format,
+    r"^(Config group override must be|Could not delete 'logger')": (
+        "a group takes the name of one of its options, as in dataset=davis2016; --help lists them, and "
+        "logger=[] is no logger"
+    ).format,
+    r"^(?:Ambiguous value for argument|Sweep parameters) '(.*?)=(.*?)'(?: 1\. To use| requires)": _several,
+}
+"""Words of Hydra and OmegaConf, and what is said instead, of what their groups match."""
 
 
 def _is_hydras(error: Exception) -> bool:
@@ -88,19 +119,3 @@ def _unknown_option(error: MissingConfigException) -> str:
     clause = suggest(option, known)
     listing = f" (all: {', '.join(known)})" if "did you mean" in clause else ""
     return f"{group} has no option {option}: {clause}{listing}"
-
-
-def _wrong_value(error: Exception) -> str:
-    """A sentence on an override with an unknown key, or one that takes away what is needed; else empty."""
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    match = re.match(r"(?:Error merging override|Could not override) '?([^'\n]*)'?", str(error))
-    override = match.group(1) if match else ""
-    key = getattr(cause, "full_key", None) or override.lstrip("+~").split("=")[0]
-    parent: Any = getattr(cause, "parent_node", None)
-    known = [str(name) for name in parent] if hasattr(parent, "keys") else None
-    if override.startswith("~"):
-        return f"{key} is needed: leave {override} out"
-    name, _, value = (re.findall(r"use \+(.*)", str(error)) or [override])[0].partition("=")
-    if name in RENAMED or (known and key and key.rpartition(".")[2] not in known):
-        return unknown_key(name or key, known or [], value)
-    return ""

@@ -1,5 +1,6 @@
 """The list of choices that --help prints, read from conf/ itself."""
 
+import re
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -15,7 +16,9 @@ GROUPS = (
     "logger",
     "callbacks",
     "experiment",
+    "sweep",
 )
+"""Its folders, in the order of --help."""
 
 
 def options(group: str) -> dict[str, str]:
@@ -31,12 +34,10 @@ def options_table(*groups: str) -> str:
     lines = []
     for group in groups or GROUPS:
         for i, (name, summary) in enumerate(options(group).items()):
-            lines.append(f"  {group + '=' if i == 0 else '':<11}{name:<24}{summary}".rstrip())
+            lines.append(f"  {group + '=' if i == 0 else '':<12}{name:<24}{summary}".rstrip())
     return "\n".join(lines)
 
 
 def _summary(path: Path) -> str:
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.startswith("# ") and not line.startswith("# @package"):
-            return line[2:].strip()
-    return ""
+    found = re.search("^# (?!@package)(.*)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return found[1].strip() if found else ""

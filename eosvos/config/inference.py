@@ -25,12 +25,16 @@ class Online(Settings):
 class Finetune(Settings):
     """Fine-tuning on the annotated frame (method, section 7)."""
 
+    #: Shorter side to which frames are resized, pixels, before the network sees them; null: as they are.
+    short_side: int | None = Field(None, ge=16)
     #: Inner steps on the annotated frame; 0: none.
     steps: int = Field(10, ge=0)
     #: Copies of the annotated frame in a step.
     batch_size: int = Field(3, ge=1)
     #: Augment each copy anew: flip, rotation of up to 30 degrees, scale 0.75 to 1.25.
     augment: bool = True
+    #: Augmented copies that are made once and used again, in turn; null: each step has new ones.
+    distinct_copies: int | None = Field(None, ge=1)
     #: Frames whose features are computed at once: more take more memory and less time.
     feature_batch_size: int = Field(4, ge=1)
     #: One fixed learning rate for all weights, as after parent training alone; null: the learned ones.

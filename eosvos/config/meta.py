@@ -46,12 +46,29 @@ class Outer(Settings):
     optimizer: Optimizer = Field(default_factory=lambda: dict(RADAM))
     #: Outer learning rate and weight decay of the inner learning rates (or their logarithms).
     inner_lr: Group = Group()
+    #: Bound of every value of the meta-gradient, either way, before that of the norm; null: none.
+    max_grad_value: float | None = Field(None, gt=0)
     #: Largest norm of the meta-gradient, of initial weights and inner learning rates apart; null: any.
     max_grad_norm: float | None = Field(None, gt=0)
     #: Share of the outer learning rates that a half cosine leaves at the last iteration; null: all, always.
     min_lr_ratio: float | None = Field(None, ge=0, le=1)
-    #: Backbone and RPN keep their initial weights, though the inner loop adapts them.
-    freeze_encoder: bool = False
+    #: Parts of the network that keep their initial weights, though the inner loop adapts them.
+    freeze: list[str] = Field(default_factory=list)
+
+
+class EarlyStopping(Settings):
+    """The early end of a task's inner loop, when its support loss falls no more (method, section 6)."""
+
+    #: Inner steps in a row without improvement after which it ends; null: never.
+    patience: int | None = Field(None, ge=1)
+    #: Least fall of the support loss below the lowest before that is an improvement.
+    min_delta: float = Field(0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _patience(self) -> Self:
+        if self.min_delta and self.patience is None:
+            raise ValueError(f"min_delta={self.min_delta} only has a meaning with a patience")
+        return self
 
 
 class Meta(Settings):
@@ -73,6 +90,7 @@ class Meta(Settings):
     truncate_every: int | None = Field(None, ge=1)
     #: Meta iterations in a row without one finite task after which training ends.
     max_nonfinite_iterations: int = Field(10, ge=1)
+    early_stopping: EarlyStopping = EarlyStopping()
     inner_lr: InnerLR = InnerLR()
     outer: Outer = Outer()
 
@@ -82,6 +100,17 @@ class Meta(Settings):
         if self.multi_step_loss:
             return self.step_weights or [1 / self.inner_steps] * self.inner_steps
         return [0.0] * (self.inner_steps - 1) + [1.0]
+
+    @model_validator(mode="after")
+    def _stops(self) -> Self:
+        patience = self.early_stopping.patience
+        # The first step has nothing to improve on, and after the last one there is nothing to end.
+        if patience is not None and patience > self.inner_steps - 2:
+            raise ValueError(
+                f"early_stopping.patience={patience} never ends inner_steps={self.inner_steps} early: it "
+                f"needs {patience + 2} steps or more"
+            )
+        return self
 
     @model_validator(mode="after")
     def _steps(self) -> Self:

@@ -75,6 +75,7 @@ class MaskRCNN(Resized):
     """Mask R-CNN as published; boxes go from frame to frame (method, sections 1 to 3)."""
 
     target: ClassVar[str] = "eosvos.models.mask_rcnn.MaskRCNN"
+    parts: ClassVar[frozenset[str]] = frozenset({"backbone", "rpn", "roi_heads"})
     #: Weights of the whole network: coco (with ResNet-50 or 101), none, or the path of a state dict.
     weights: Location = "coco"
     #: Whose box losses, anchor strides and resizing: the published system's torchvision, or today's.
@@ -125,17 +126,42 @@ class MaskRCNN(Resized):
     head_norm: bool = False
 
 
-class LightDeepLab(Resized):
-    """Encoder, atrous spatial pyramid pooling (ASPP), decoder: a mask without boxes (method, section 1)."""
+class Semantic(Resized):
+    """Semantic segmentation, a logit per pixel: a mask without boxes (method, sections 1 and 2)."""
 
-    target: ClassVar[str] = "eosvos.models.light_deeplab.LightDeepLab"
     #: Loss of the mask.
     loss: Literal["dice_bce", "dice", "bce", "class_balanced"] = "dice_bce"
-    #: Channels of the ASPP and of the decoder.
-    channels: int = Field(64, ge=2)
-    #: Dilations of the ASPP, in cells of the coarsest feature map.
-    dilations: list[Count] = Field([1, 2, 4], min_length=1)
+    #: The previous frame's box: ignored (as published), or a gate that no pixel far from it passes.
+    prior: Literal["ignore", "gate"] = "ignore"
+    #: How far the gate reaches beyond that box on each side, in widths or heights of the box.
+    gate_margin: float = Field(0.25, ge=0)
     #: Shorter side to which images are resized, pixels; null: as they are.
     min_size: int | None = Field(None, ge=16)
     #: Most that the longer side may have then, pixels; null: any.
     max_size: int | None = Field(None, ge=16)
+
+
+class DeepLabV3(Semantic):
+    """DeepLabV3 of torchvision, and DeepLabV3+, on a ResNet of torchvision (method, section 1)."""
+
+    target: ClassVar[str] = "eosvos.models.deeplab.DeepLabV3"
+    parts: ClassVar[frozenset[str]] = frozenset({"backbone", "classifier", "decoder"})
+    #: Weights of the whole network: coco (with ResNet-50 or 101), none, or the path of a state dict.
+    weights: Location = "coco"
+    #: Stride of the coarsest map, pixels: dilations take the place of further strides.
+    output_stride: Literal[8, 16] = 8
+    #: Whether the ResNet's finest map is merged in after the ASPP: DeepLabV3+.
+    decoder: bool = False
+    #: What replaces the batch norms after the backbone; only weights bring statistics for frozen_batch.
+    norm: Norm = "group32"
+
+
+class LightDeepLab(Semantic):
+    """Encoder, atrous spatial pyramid pooling (ASPP), decoder: a mask without boxes (method, section 1)."""
+
+    target: ClassVar[str] = "eosvos.models.light_deeplab.LightDeepLab"
+    parts: ClassVar[frozenset[str]] = frozenset({"backbone", "pooling", "decoder"})
+    #: Channels of the ASPP and of the decoder.
+    channels: int = Field(64, ge=2)
+    #: Dilations of the ASPP, in cells of the coarsest feature map.
+    dilations: list[Count] = Field([1, 2, 4], min_length=1)

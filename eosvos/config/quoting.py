@@ -7,12 +7,14 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import OverrideParseException
 
 
-def override(key: str, value: str) -> str:
-    """KEY="VALUE" as Hydra reads it: any text, though ${...} stays a reference."""
+def override(key: str, value: str | list[str]) -> str:
+    """KEY="VALUE", or a list of them, as Hydra reads it: any text, though ${...} stays a reference."""
+    if isinstance(value, list):
+        return f"{key}=[{','.join(override('', text)[1:] for text in value)}]"
     return f"{key}={QuotedString(value, Quote.double).with_quotes()}"
 
 
-def typed(key: str, value: str) -> str:
+def typed(key: str, value: str | list[str]) -> str:
     """The same as it is typed into a shell."""
     return shlex.quote(override(key, value))
 
@@ -24,13 +26,3 @@ def is_readable(key: str, value: str) -> bool:
     except OverrideParseException:
         return False
     return True
-
-
-def typed_text(key: str, text: str, is_list: bool) -> str:
-    """KEY=TEXT, or a list of texts, in quotes that keep Hydra from reading numbers and truth values in it."""
-    if not is_list:
-        return typed(key, text)
-    names = [name.strip(" '\"") for name in text.strip("[] ").split(",")]
-    return shlex.quote(
-        f"{key}=[{','.join(QuotedString(name, Quote.double).with_quotes() for name in names)}]"
-    )

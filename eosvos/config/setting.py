@@ -32,6 +32,10 @@ class Settings(BaseModel):
     target: ClassVar[str | None] = None
     of_part: ClassVar[frozenset[str]] = frozenset()
     """Of a data set: the settings that train, val and test each have for themselves."""
+    parts: ClassVar[frozenset[str]] = frozenset()
+    """Of a network: what it consists of."""
+    splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
+    """Of a data set: what it has videos for."""
 
     @field_validator("*")
     @classmethod
@@ -42,25 +46,19 @@ class Settings(BaseModel):
         return value
 
 
-def finite_numbers(values: dict[str, Any]) -> dict[str, Any]:
-    """Refuse settings with NaN or infinity among their numbers."""
+def _check_optimizer(values: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what no optimiser takes: numbers that are not finite, a learning rate or decay below 0."""
+    if not isinstance(values.get("_target_"), str):
+        raise ValueError("it has no _target_, which says what is built: an optimiser of torch.optim")
     for name, value in values.items():
         for number in value if isinstance(value, list) else [value]:
             if isinstance(number, float) and not math.isfinite(number):
                 raise ValueError(f"{name}={value} must be a finite number")
-    return values
-
-
-def learning_rates(values: dict[str, Any]) -> dict[str, Any]:
-    """Refuse what no optimiser takes as lr and weight_decay."""
-    for name in {"lr", "weight_decay"} & values.keys():
-        value = values[name]
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if name in ("lr", "weight_decay") and not (is_number and value >= 0):
             raise ValueError(f"{name}={value} must be a number from 0")
-    if not isinstance(values.get("_target_"), str):
-        raise ValueError("it has no _target_, which says what is built: an optimiser of torch.optim")
     return values
 
 
-Optimizer = Annotated[dict[str, Any], AfterValidator(finite_numbers), AfterValidator(learning_rates)]
+Optimizer = Annotated[dict[str, Any], AfterValidator(_check_optimizer)]
 """An optimiser of torch.optim, by `_target_`."""

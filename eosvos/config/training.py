@@ -1,10 +1,12 @@
 """A whole run: what train.py and evaluate.py read."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from eosvos.config.data import Tasks
+from eosvos.config.components import Component
+from eosvos.config.data import PARTS, Tasks
 from eosvos.config.inference import Finetune
 from eosvos.config.meta import Meta
 from eosvos.config.setting import Location, Optimizer, Settings
@@ -12,31 +14,66 @@ from eosvos.config.setting import Location, Optimizer, Settings
 ADAMW = {"_target_": "torch.optim.AdamW", "lr": 1e-4, "weight_decay": 1e-4}
 
 
-class Dataset(Tasks):
-    """A data set: how tasks are drawn, and three lists of videos, each by the _target_ that makes it.
+class Source(Settings):
+    """A data set: videos for three purposes, each by the _target_ that makes them.
 
     Further keys are what the three have in common; each of them refers to it.
     """
 
     model_config = ConfigDict(extra="allow")
 
-    #: The videos to train on.
-    train: dict[str, Any]
+    #: Its share of the tasks, relative to the weights of other data sets; null: its number of objects.
+    weight: float | None = Field(None, gt=0)
+    #: Largest distance of query frames in its tasks; null: `dataset.frame_window`.
+    frame_window: int | None = Field(None, ge=0)
+    #: The videos to train on; null, as in the following: none, beside another data set that has some.
+    train: Component | None = None
     #: The videos to choose the best checkpoint by.
-    val: dict[str, Any]
+    val: Component | None = None
     #: The videos to evaluate on.
-    test: dict[str, Any]
+    test: Component | None = None
+
+
+def _named(value: Any) -> Any:
+    """One of several data sets, which is told from what the parts of a single one have in common."""
+    has_parts = isinstance(value, Mapping) and not value.keys().isdisjoint(PARTS)
+    return Source(**value) if has_parts else value
+
+
+class Dataset(Tasks, Source):
+    """How tasks are drawn, and a data set; or, in the place of its videos, several data sets by name."""
+
+    __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(_named)]]
+
+    @property
+    def named(self) -> dict[str, Source]:
+        """The several data sets, sorted by name."""
+        further = sorted((self.model_extra or {}).items())
+        return {name: value for name, value in further if isinstance(value, Source)}
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """The same, or the single one, whose name is ""."""
+        return self.named or {"": self}
 
 
 class Parent(Settings):
-    """Supervised training before meta-training (method, section 6)."""
+    """Supervised training on single frames before meta-training (method, section 6)."""
 
     #: Steps; 0: none.
     steps: int = Field(0, ge=0)
     #: Frames in a step, over all processes.
     batch_size: int = Field(4, ge=1)
-    #: Any optimiser of torch.optim, by _target_; its lr falls to a hundredth along a half cosine.
+    #: What is learned of a frame: all of its objects, or one; the others would be background.
+    objects: Literal["all", "one"] = "all"
+    #: Any optimiser of torch.optim, by _target_.
     optimizer: Optimizer = Field(default_factory=lambda: dict(ADAMW))
+    #: Steps over which the learning rate rises to that of the optimiser.
+    warmup_steps: int = Field(0, ge=0)
+    #: Share of the learning rate that a half cosine leaves at the last step; null: all, always.
+    min_lr_ratio: float | None = Field(0.01, ge=0, le=1)
+    #: Largest norm of the gradient; null: any.
+    max_grad_norm: float | None = Field(None, gt=0)
 
 
 class FinalEval(Settings):
@@ -46,6 +83,8 @@ class FinalEval(Settings):
     lr_grid: list[Annotated[float, Field(gt=0)]] = Field([1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2], min_length=2)
     #: Training videos on which it is chosen; 0: no such comparison.
     selection_videos: int = Field(8, ge=0)
+    #: A row for the weights and inner learning rates that meta-training started from, such as a checkpoint's.
+    initialisation: bool = False
     #: Training leaves these videos out, which it would know by heart after many parent steps.
     exclude_from_training: bool = False
     #: Videos of which a few segmented frames are drawn.
@@ -67,6 +106,14 @@ class Trainer(Settings):
     devices: int = Field(1, ge=1)
     #: Precision of training.
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    #: Of products of float32 matrices on a GPU: high takes TF32, medium bfloat16; a CPU has the highest.
+    matmul_precision: Literal["highest", "high", "medium"] = "high"
+    #: Weights and feature maps with their channels last in memory: faster for some networks alone.
+    channels_last: bool = False
+    #: Let cuDNN try its algorithms for each size on a GPU: faster where sizes repeat, and rounds otherwise.
+    benchmark: bool = False
+    #: Run the backbone by torch.compile while an object is followed; seconds to minutes at the first frames.
+    compile: bool = False
     #: Processes beside each of these that prepare tasks; 0: none.
     num_workers: int = Field(2, ge=0)
     #: Meta iterations between two lines in the logs.
@@ -84,7 +131,7 @@ class Config(Settings):
     seed: int = Field(0, ge=0, le=2**32 - 1)
     #: CPU threads of each process; null: the machine's cores shared among the processes.
     threads: int | None = Field(1, ge=1)
-    #: A checkpoint to start from, which brings network and inner learning rates; null: a new network.
+    #: Checkpoint to start from, with network and inner learning rates: file, folder, name, hf://OWNER/NAME.
     checkpoint: Location | None = None
     #: Go on with the interrupted run that wrote the checkpoint, exactly where it was.
     resume: bool = False
@@ -92,24 +139,42 @@ class Config(Settings):
     output: Location
     #: The folder for masks and tables; null: OUTPUT/results.
     results: Location | None = None
+    #: What is written of a video: png, a mask of each frame; overlay, a video with the masks laid over it;
+    #: both; or cutout, a PNG of each frame with the objects on transparency; null: both, or png of folders.
+    results_format: Literal["png", "overlay", "both", "cutout"] | None = None
     #: Replace what an earlier run of eosvos wrote into the folders of this one.
     overwrite: bool = False
+    #: Of evaluate.py: write the zip of masks that the data set's evaluation server takes, into the results.
+    submission: bool = False
+    #: Of evaluate.py: what computes J and F, eosvos itself or the official DAVIS tool, to be installed.
+    evaluator: Literal["eosvos", "davis2017"] = "eosvos"
     #: Packages beside eosvos whose networks a checkpoint may ask for.
     trusted: list[str] = Field(default_factory=list)
     #: Meta iterations; 0: none.
     iterations: int = Field(50_000, ge=0)
+    #: Minutes of wall clock after which training ends, however many iterations are left, and by which the
+    #: learning rates of its schedules fall; parent and meta-training, where there are both, have half each.
+    #: How far training comes then depends on the machine and its load; null: any time.
+    minutes: float | None = Field(None, gt=0)
     #: Meta iterations between two validations, of which the best checkpoint is kept.
     val_every: int = Field(1000, ge=1)
+    #: Videos of each data set, the first ones, of which a few frames are drawn at every validation.
+    val_visualisations: int = Field(3, ge=0)
     parent: Parent = Parent()
     meta: Meta = Meta()
     finetune: Finetune = Finetune()
     final_eval: FinalEval = FinalEval()
-    #: The data set: its option decides which of the settings below it has.
+    #: The data set, or several by name: the option decides which of the settings below it has.
     dataset: Dataset
     #: Networks, each by its _target_.
-    segmenter: dict[str, Any]
-    backbone: dict[str, Any]
+    segmenter: Component
+    backbone: Component
     trainer: Trainer = Trainer()
     #: Loggers and callbacks of Lightning, each by _target_.
-    logger: dict[str, Any] = Field(default_factory=dict)
-    callbacks: dict[str, Any] = Field(default_factory=dict)
+    logger: dict[str, Component] = Field(default_factory=dict)
+    callbacks: dict[str, Component] = Field(default_factory=dict)
+
+    @property
+    def minutes_of_stage(self) -> float | None:
+        """What each stage has of `minutes`."""
+        return self.minutes and self.minutes / (bool(self.iterations) + bool(self.parent.steps) or 1)

@@ -14,6 +14,7 @@ from eosvos.errors import UserError
 Array = NDArray[np.generic] | Tensor
 
 FRAMES = "frames must be [T, H, W, 3] or [T, 3, H, W], or a list of T such frames, uint8 or float in 0..1"
+IMAGE = "image must be [H, W, 3] or [3, H, W], uint8 or float in 0..1"
 MASK = "mask must be [H, W] of whole numbers, 0 for background, 1 to 254 for objects, 255 for what to ignore"
 
 
@@ -34,7 +35,7 @@ class ArraySequence(VideoSequence):
         self._frames = _frames(frames)
         self.frame_names = tuple(f"{t:05d}" for t in range(len(self._frames)))
         masks = mask if isinstance(mask, Mapping) else {0: mask}
-        self._masks = {self._index(t): _labels(masks[t], self.size) for t in masks}
+        self._masks = {self._index(t): mask_tensor(masks[t], self.size) for t in masks}
         if not self.object_ids:
             raise UserError(f"{MASK}; no mask given shows an object")
 
@@ -60,14 +61,38 @@ class ArraySequence(VideoSequence):
 
     def image(self, t: int) -> Tensor:
         """Return frame t: RGB, uint8 [3, H, W]; of floats, the nearest of 256 values."""
-        frame = self._frames[t]
-        if frame.dtype != np.uint8:
-            frame = np.rint(frame.astype(np.float32) * 255)
-        return torch.from_numpy(frame.transpose(2, 0, 1).astype(np.uint8, order="C"))
+        return _tensor(self._frames[t])
 
     def mask(self, t: int) -> Tensor | None:
         """Return the mask of frame t, uint8 [H, W]; None if it has none."""
         return self._masks.get(t)
+
+
+def image_tensor(image: Array) -> Tensor:
+    """An image, RGB, uint8 or float in 0..1, [H, W, 3] or [3, H, W], as uint8 [3, H, W] on the CPU.
+
+    Raises UserError for what it cannot be.
+    """
+    return _tensor(_frame(image, image, IMAGE))
+
+
+def mask_tensor(mask: Array, size: tuple[int, int]) -> Tensor:
+    """A mask of whole numbers or bool [H, W] as uint8 on the CPU; raises UserError for what it cannot be."""
+    array = _numpy(mask)
+    if array is None or array.dtype.kind not in "bui":
+        raise UserError(f"{MASK}, not {describe(mask)}")
+    if array.shape != size:
+        raise UserError(f"{MASK}, of the frames' size {list(size)}, not {describe(mask)}")
+    if array.min() < 0 or array.max() > IGNORE:
+        raise UserError(f"{MASK}, not values from {array.min()} to {array.max()}")
+    return torch.from_numpy(array.astype(np.uint8, order="C"))
+
+
+def _tensor(frame: NDArray[np.generic]) -> Tensor:
+    """A frame uint8 or float [H, W, 3] as uint8 [3, H, W]; of floats, the nearest of 256 values."""
+    if frame.dtype != np.uint8:
+        frame = np.rint(frame.astype(np.float32) * 255)
+    return torch.from_numpy(frame.transpose(2, 0, 1).astype(np.uint8, order="C"))
 
 
 def _frames(frames: Array | Iterable[Array]) -> list[NDArray[np.generic]]:
@@ -78,7 +103,8 @@ def _frames(frames: Array | Iterable[Array]) -> list[NDArray[np.generic]]:
     given = list(frames)
     if not given:
         raise UserError(f"{FRAMES}; there is none")
-    found = [_frame(frame, frames if isinstance(frames, np.ndarray | Tensor) else frame) for frame in given]
+    whole = isinstance(frames, np.ndarray | Tensor)
+    found = [_frame(frame, frames if whole else frame, FRAMES) for frame in given]
     for t, frame in enumerate(found):
         if frame.shape != found[0].shape:
             sizes = " and ".join("x".join(map(str, one.shape[:2])) for one in (found[0], frame))
@@ -86,29 +112,17 @@ def _frames(frames: Array | Iterable[Array]) -> list[NDArray[np.generic]]:
     return found
 
 
-def _frame(frame: Array, given: object) -> NDArray[np.generic]:
+def _frame(frame: Array, given: object, wanted: str) -> NDArray[np.generic]:
     array = _numpy(frame)
     if array is None or array.ndim != 3 or 3 not in (array.shape[0], array.shape[2]) or not array.size:
-        raise UserError(f"{FRAMES}, not {describe(given)}")
+        raise UserError(f"{wanted}, not {describe(given)}")
     if array.dtype.kind == "f":
         low, high = float(array.min()), float(array.max())
         if not 0 <= low <= high <= 1:
-            raise UserError(f"{FRAMES}, not {describe(given)} with values from {low:g} to {high:g}")
+            raise UserError(f"{wanted}, not {describe(given)} with values from {low:g} to {high:g}")
     elif array.dtype != np.uint8:
-        raise UserError(f"{FRAMES}, not {describe(given)}")
+        raise UserError(f"{wanted}, not {describe(given)}")
     return array if array.shape[2] == 3 else array.transpose(1, 2, 0)
-
-
-def _labels(mask: Array, size: tuple[int, int]) -> Tensor:
-    """A mask as uint8 [H, W]; raises UserError for what it cannot be."""
-    array = _numpy(mask)
-    if array is None or array.dtype.kind not in "bui":
-        raise UserError(f"{MASK}, not {describe(mask)}")
-    if array.shape != size:
-        raise UserError(f"{MASK}, of the frames' size {list(size)}, not {describe(mask)}")
-    if array.min() < 0 or array.max() > IGNORE:
-        raise UserError(f"{MASK}, not values from {array.min()} to {array.max()}")
-    return torch.from_numpy(array.astype(np.uint8, order="C"))
 
 
 def _numpy(value: object) -> NDArray[np.generic] | None:

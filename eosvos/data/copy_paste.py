@@ -8,23 +8,47 @@ from torch import Generator, Tensor
 from torch.nn.functional import interpolate
 
 from eosvos.data.augment import Frame, bernoulli, object_remains
+from eosvos.data.sequence import IGNORE
 
 _ATTEMPTS = 10
 
 
-def copy_paste_frames(frames: list[Frame], others: list[Frame], generator: Generator) -> list[Frame]:
-    """Paste an object of another video into the frames of a task, or the other way round.
+def copy_paste_frames(
+    frames: list[Frame], others: list[Frame], generator: Generator, into_task: bool | None = None
+) -> list[Frame]:
+    """Paste an object of another video into the frames of a task (into_task), or the other way round.
 
-    Both are equally likely; the choice is the same for all frames of a task. others: as many frames, of any
-    size; the result has the size of `frames`, and masks of the task's object. The position is drawn for each
-    frame, until at least a quarter of the task's object is visible; after ten attempts the frame stays the
-    same.
+    None: both are equally likely; the choice is the same for all frames of a task. others: as many frames,
+    of any size; the result has the size of `frames`, and masks of the task's object. The position is drawn
+    for each frame, until at least a quarter of the task's object is visible; after ten attempts the frame
+    stays the same.
     """
-    into_task = bernoulli(0.5, generator)
+    if into_task is None:
+        into_task = bernoulli(0.5, generator)
     return [
         _paste_one(frame, _resized(other, frame[1].shape), into_task, generator)
         for frame, other in zip(frames, others, strict=True)
     ]
+
+
+def add_objects(frames: list[Frame], others: list[Frame], generator: Generator) -> list[Frame]:
+    """Paste an object of another video into frames whose masks hold the ids of all objects, with a new id.
+
+    frames, others: see `copy_paste_frames`. Where it covers all that a frame shows, the frame stays the same.
+    """
+    return [
+        _add_one(frame, _resized(other, frame[1].shape), generator)
+        for frame, other in zip(frames, others, strict=True)
+    ]
+
+
+def _add_one(frame: Frame, other: Frame, generator: Generator) -> Frame:
+    image, labels = frame
+    pasted, covered = _paste(image, other, generator)
+    if not object_remains(labels, labels.masked_fill(covered, 0)):
+        return frame
+    new = min(set(range(1, IGNORE)) - set(labels.unique().tolist()))
+    return pasted, labels.masked_fill(covered, new)
 
 
 def _paste_one(frame: Frame, other: Frame, into_task: bool, generator: Generator) -> Frame:

@@ -4,15 +4,16 @@ import logging
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
-from typing import cast
 
 import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from eosvos.config.data import Tasks
+from eosvos.data.mixture import Entry
 from eosvos.data.sequence import VideoSequence
-from eosvos.data.task_source import TaskSource, list_objects
+from eosvos.data.splits import Videos
+from eosvos.data.task_source import TrainingSet
 from eosvos.data.tasks import Task, TaskSampler
 from eosvos.errors import SHOWN, UserError
 from eosvos.processes import rank_and_world_size, take_signals
@@ -21,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class _TaskDataset(Dataset):
-    """Maps a meta iteration to the tasks of some slots, and what the sampler has skipped so far.
+    """Maps a meta iteration to the tasks of some slots, and the entries that the sampler has skipped so far.
 
     An error in a user's file is returned: DataLoader workers would raise it with a traceback in its message.
     """
@@ -30,7 +31,7 @@ class _TaskDataset(Dataset):
         self._sampler = sampler
         self._slots = slots
 
-    def __getitem__(self, iteration: int) -> tuple[list[Task] | UserError, dict[int, str]]:
+    def __getitem__(self, iteration: int) -> tuple[list[Task] | UserError, dict[Entry, str]]:
         try:
             drawn = [self._sampler.sample(iteration, slot) for slot in self._slots]
         except UserError as error:
@@ -82,7 +83,7 @@ class TaskLoader:
         """
         _single_threaded_cv2()
         iterations = range(self._start(), self._iterations)
-        skipped: dict[int, str] = {}
+        skipped: dict[Entry, str] = {}
         try:
             for tasks, skipped_so_far in self._loader(self._dataset, sampler=iterations, batch_size=None):
                 skipped |= skipped_so_far
@@ -92,7 +93,7 @@ class TaskLoader:
                 _log.warning("%s", _skipped_message(skipped))
 
 
-def _skipped_message(skipped: dict[int, str]) -> str:
+def _skipped_message(skipped: dict[Entry, str]) -> str:
     """Say how many objects training skipped, and which."""
     names = sorted(skipped.values())
     return (
@@ -118,21 +119,22 @@ class SequenceShard:
 
 
 class VOSDataModule(LightningDataModule):
-    """Tasks drawn from `train`; whole sequences of `val` and `test`.
+    """Tasks drawn from `train`; whole sequences of `val` and `test`, with a loader for each data set.
 
     A batch to train on is a list of tasks, or the UserError on a file that could not be read.
 
-    train: a task source, or sequences, of which every object becomes an entry. tasks: how tasks are drawn.
+    tasks: how tasks are drawn.
     iterations: meta iterations; batch_size: tasks in each, shared out over the processes. num_workers:
     processes that read ahead (0: none), each by prefetch_factor iterations. pin_memory: where there is a GPU.
+    all_objects: see `TaskSampler`.
     Raises UserError if the processes cannot share a batch equally.
     """
 
     def __init__(
         self,
-        train: TaskSource | Sequence[VideoSequence],
-        val: Sequence[VideoSequence],
-        test: Sequence[VideoSequence],
+        train: Sequence[TrainingSet],
+        val: Videos,
+        test: Videos,
         tasks: Tasks,
         iterations: int,
         batch_size: int,
@@ -140,8 +142,10 @@ class VOSDataModule(LightningDataModule):
         num_workers: int = 0,
         prefetch_factor: int = 4,
         pin_memory: bool = True,
+        all_objects: bool = False,
     ) -> None:
         super().__init__()
+        self.all_objects = all_objects
         self.val, self.test = val, test
         self.iterations, self.batch_size = iterations, batch_size
         self._train, self._tasks, self._seed = train, tasks, seed
@@ -156,7 +160,7 @@ class VOSDataModule(LightningDataModule):
     @cached_property
     def sampler(self) -> TaskSampler:
         """What draws the training tasks; raises UserError if there is nothing to draw from."""
-        return TaskSampler(_task_source(self._train), self._tasks, self.batch_size, self._seed)
+        return TaskSampler(self._train, self._tasks, self.batch_size, self._seed, self.all_objects)
 
     def train_dataloader(self) -> TaskLoader:
         """Return the loader of this process's slots: rank, rank + world_size, ..."""
@@ -169,19 +173,13 @@ class VOSDataModule(LightningDataModule):
         slots = range(rank, self.batch_size, world_size)
         return TaskLoader(self.sampler, slots, self.iterations, self._start_iteration, self._loader)
 
-    def val_dataloader(self) -> SequenceShard:
-        """Return this process's shard of the validation sequences."""
-        return SequenceShard(self.val, *rank_and_world_size())
+    def val_dataloader(self) -> list[SequenceShard]:
+        """Return this process's shards of the validation sequences."""
+        return [SequenceShard(videos, *rank_and_world_size()) for videos in self.val.values()]
 
-    def test_dataloader(self) -> SequenceShard:
-        """Return this process's shard of the test sequences."""
-        return SequenceShard(self.test, *rank_and_world_size())
+    def test_dataloader(self) -> list[SequenceShard]:
+        """Return this process's shards of the test sequences."""
+        return [SequenceShard(videos, *rank_and_world_size()) for videos in self.test.values()]
 
     def _start_iteration(self) -> int:
         return int(getattr(self.trainer.lightning_module, "iteration", 0)) if self.trainer else 0
-
-
-def _task_source(train: TaskSource | Sequence[VideoSequence]) -> TaskSource:
-    if len(train) == 0 or isinstance(train[0], VideoSequence):
-        return list_objects(cast("Sequence[VideoSequence]", train))
-    return cast("TaskSource", train)

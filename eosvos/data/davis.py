@@ -16,6 +16,7 @@ from eosvos.data.layouts import (
     select_names,
     subfolders,
 )
+from eosvos.data.split_file import select
 from eosvos.errors import UserError
 
 _REMEDY = "set root to the folder that holds JPEGImages, Annotations and ImageSets"
@@ -64,7 +65,7 @@ def davis_sequences(settings: Davis, defects: dict[str, str] | None = None) -> l
         listed, where, remedy = dict.fromkeys(subfolders(images)), str(images), _REMEDY
         if not listed:
             raise UserError(f"the folder {images} holds no sequences: {_REMEDY}")
-    names = select_names(settings.sequences, listed, "sequence", where)
+    names = select(settings, listed, "sequence", where)
 
     def sequence(name: str) -> DavisSequence:
         folders = (top / kind / resolution / name for kind in ("JPEGImages", "Annotations"))
@@ -117,7 +118,9 @@ def _sequence(images: Path, annotations: Path, listed: list[str] | None, setting
     annotated = names if len(masks) > 1 else names[:1]
     frames = [images / f"{stem}.jpg" for stem in names]
     paths = {t: annotations / f"{stem}.png" for t, stem in enumerate(annotated)}
-    return DavisSequence(images.name, frames, paths, settings.year == "2016", settings.short_side)
+    sequence = DavisSequence(images.name, frames, paths, settings.year == "2016", settings.short_side)
+    sequence.server_folder = sequence.name if settings.has_server else None
+    return sequence
 
 
 def _without_gaps(stems: set[str]) -> list[str]:

@@ -32,10 +32,11 @@ def header_defects(sequence: FileSequence, frames: Iterable[int]) -> Iterator[st
     """Say, a sentence each, which of these frames or their masks are missing or of a wrong size or mode.
 
     Also name all files of the listing that are missing. Files are opened but not decoded, except the masks up
-    to the first that shows an object.
+    to the first that shows an object; of still pictures, of which there are many, none is.
     """
     files = _file_defects(sequence, frames, _check_image_header, _check_mask_header)
-    yield from _each_once(map(missing_file_message, sequence.missing_files), files, _no_object(sequence))
+    decoded = () if sequence.still else _no_object(sequence)
+    yield from _each_once(map(missing_file_message, sequence.missing_files), files, decoded)
 
 
 def all_defects(sequence: FileSequence) -> Iterator[str]:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from eosvos.data.pictures import naming_broken_file, read_header, read_image, read_labels
 from eosvos.data.sequence import VideoSequence, visible_objects
+from eosvos.digest import file_digest
 from eosvos.errors import UserError
 
 if TYPE_CHECKING:
@@ -86,11 +87,14 @@ class FileSequence(VideoSequence):
         Raises UserError for a missing file.
         """
         digest = hashlib.sha256(repr(self._read_settings()).encode())
-        for t, path in enumerate(self.frames):
-            for file in filter(None, (path, self.masks.get(t))):
-                with naming_broken_file(file), open(file, "rb") as content:
-                    digest.update(hashlib.file_digest(content, "sha256").digest())
+        for file in self._read_files():
+            with naming_broken_file(file):
+                digest.update(file_digest(file))
         return digest.hexdigest()
+
+    def _read_files(self) -> Iterator[Path]:
+        """The files of the frames, each with that of its mask, in a fixed order."""
+        return (file for t, path in enumerate(self.frames) for file in (path, self.masks.get(t)) if file)
 
     def _read_settings(self) -> tuple[Any, ...]:
         """The names and settings that, with the content of the files, determine what is read."""

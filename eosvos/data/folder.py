@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eosvos.config.data import Folder
+from eosvos.config.data import PARTS, Folder
 from eosvos.data.defects import check_headers
 from eosvos.data.files import FileSequence
 from eosvos.data.layouts import (
@@ -24,6 +24,7 @@ from eosvos.data.layouts import (
 )
 from eosvos.data.pictures import inexact_message, read_header, read_labels
 from eosvos.data.sequence import IGNORE, VideoSequence, visible_objects
+from eosvos.data.split_file import divide, divide_in_time, select
 from eosvos.errors import UserError
 
 if TYPE_CHECKING:
@@ -57,11 +58,12 @@ def folder_sequences(settings: Folder, defects: dict[str, str] | None = None) ->
     Raises UserError for a missing folder, an unknown name, or the first defect of a file; of masks, which
     are made by hand, also those that only decoding shows.
     """
-    top, mask_top = _image_folder(settings.images), _mask_path(settings.masks)
+    top, mask_top = _tops(settings)
     single = bool(_frames(top, mask_top))
-    # The name of . or .. is that of the folder.
-    own_name = Path(os.path.abspath(top)).name
-    names = select_names(settings.sequences, [own_name] if single else subfolders(top), "sequence", str(top))
+    names = _names(settings, top, single)
+    in_time = settings.is_divided and len(names) == 1
+    if settings.is_divided:
+        names = _divided(settings, names)[settings.split_part]
     if not names:
         raise UserError(no_frames_message(top, "neither frames nor folders", "set images"))
     if mask_top.is_file() and not single:
@@ -72,7 +74,7 @@ def folder_sequences(settings: Folder, defects: dict[str, str] | None = None) ->
 
     def sequence(name: str) -> FolderSequence:
         paths = (top, mask_top) if single else (top / name, mask_top / name)
-        made = _sequence(name, *paths, settings)
+        made = _sequence(name, *paths, settings, in_time)
         made.folder_per_video = not single and settings.sequences is None
         return made
 
@@ -83,6 +85,15 @@ def folder_sequences(settings: Folder, defects: dict[str, str] | None = None) ->
             # Remembered, so that masks are not searched again.
             _ = video.object_ids
     return found
+
+
+def division(settings: Folder) -> dict[str, list[str]]:
+    """The names of the videos of train, val and test as settings divide them: by lot, a single one in time.
+
+    Each part has then some frames of that one. Raises UserError if a part remains empty.
+    """
+    top, mask_top = _tops(settings)
+    return _divided(settings, _names(settings, top, bool(_frames(top, mask_top))))
 
 
 def evaluation_only_masks_message(videos: Sequence[VideoSequence]) -> str | None:
@@ -106,13 +117,38 @@ def evaluation_only_masks_message(videos: Sequence[VideoSequence]) -> str | None
     )
 
 
+def _divided(settings: Folder, names: list[str]) -> dict[str, list[str]]:
+    """What `division` returns, of videos that are listed already."""
+    if len(names) <= 1:
+        return dict.fromkeys(PARTS, names)
+    val, test = settings.divide or (0, 0)
+    remedy = (
+        "choose other numbers, name the videos of each part in a split_file, or set images to the folder of "
+        "one video, which is divided in time"
+    )
+    return divide(dict.fromkeys(names, ""), val, test, settings.divide_seed, True, remedy)
+
+
+def _tops(settings: Folder) -> tuple[Path, Path]:
+    """The folder of the frames, or of such folders, and the same for masks, or a single mask."""
+    root = Path(settings.root or "")
+    top = _image_folder(settings.images or str(root / "JPEGImages"))
+    return top, _mask_path(settings.masks or str(root / "Annotations"))
+
+
+def _names(settings: Folder, top: Path, single: bool) -> list[str]:
+    """The names of the videos in a folder, which may be a single one itself, before they are divided."""
+    # The name of . or .. is that of the folder.
+    own_name = Path(os.path.abspath(top)).name
+    return select(settings, [own_name] if single else subfolders(top), "sequence", str(top))
+
+
 def _image_folder(images: str) -> Path:
     path = Path(images).expanduser()
     if path.suffix.lower() in FRAME_SUFFIXES:
         remedy = f"{_REMEDY}, such as {path.absolute().parent}"
     else:
-        command = f"ffmpeg -i {quote(str(path))} -q:v 2 frames/%05d.jpg"
-        remedy = f"make a folder of its frames, with mkdir frames && {command}"
+        remedy = f"a video is dataset=video dataset.video={quote(str(path))}"
     return existing_folder(path, _REMEDY, remedy)
 
 
@@ -126,16 +162,23 @@ def _mask_path(masks: str) -> Path:
     return path
 
 
-def _sequence(name: str, images: Path, masks: Path, settings: Folder) -> FolderSequence:
+def _sequence(
+    name: str, images: Path, masks: Path, settings: Folder, in_time: bool = False
+) -> FolderSequence:
     frames = _frames(images, masks)
     if not frames:
         raise UserError(no_frames_message(images, "no frames", "add images to it, or leave it out"))
     found = _masks(frames, masks)
-    index = {stem: t for t, stem in enumerate(frames)}
-    used = select_names(settings.annotated, found, "mask for frame", str(masks))
-    chosen = {index[stem]: found[stem] for stem in used}
-    sequence = FolderSequence(name, list(frames.values()), chosen, False, settings.short_side)
-    sequence.white_is_object = bool(chosen) and _is_silhouette(chosen[min(chosen)])
+    used = set(select_names(settings.annotated, found, "mask for frame", str(masks)))
+    annotated = [stem for stem in frames if stem in used]
+    white_is_object = bool(annotated) and is_silhouette(found[annotated[0]])
+    stems = [*frames]
+    if in_time:
+        val, test = settings.divide or (0, 0)
+        stems = divide_in_time(name, stems, annotated, val, test)[settings.split_part]
+    chosen = {t: found[stem] for t, stem in enumerate(stems) if stem in used}
+    sequence = FolderSequence(name, [frames[stem] for stem in stems], chosen, False, settings.short_side)
+    sequence.white_is_object = white_is_object
     return sequence
 
 
@@ -161,7 +204,7 @@ def _masks(frames: dict[str, Path], masks: Path) -> dict[str, Path]:
     return found
 
 
-def _is_silhouette(first: Path) -> bool:
+def is_silhouette(first: Path) -> bool:
     """Whether the first mask is grey, and white on black."""
     if read_header(first)[1] != "L":
         return False

@@ -34,9 +34,9 @@ def select_names(wanted: Sequence[str] | None, known: Iterable[str], what: str, 
 
     Raises UserError if one is not known, with the names that are close to it.
     """
-    known = list(known)
+    known = dict.fromkeys(known)
     if wanted is None:
-        return known
+        return list(known)
     for name in wanted:
         if name not in known:
             raise UserError(f"{what} {name!r} is not in {where}: {suggest(name, known)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
 from numbers import Integral
@@ -32,6 +33,15 @@ class VideoSequence(ABC):
 
     name: str
     frame_names: tuple[str, ...]
+    still: bool = False
+    """Whether it is a picture, not a video: one frame, whose tasks are warped copies of it."""
+    server_folder: str | None = None
+    """The folder of its masks in the zip that the data set's evaluation server takes; None without one."""
+
+    @property
+    def result_names(self) -> tuple[str, ...]:
+        """Names of the frames whose masks are results: of all, unless the data set asks for fewer."""
+        return self.frame_names
 
     @property
     @abstractmethod
@@ -49,6 +59,14 @@ class VideoSequence(ABC):
         if all(name.isdecimal() for name in self.frame_names):
             return tuple(map(int, self.frame_names))
         return tuple(range(self.num_frames))
+
+    sound: Path | None = None
+    """The file whose sound is that of the video."""
+
+    @property
+    def frame_times(self) -> tuple[Fraction, ...]:
+        """When each frame is shown, in seconds: 25 in a second, unless the video says otherwise."""
+        return tuple(Fraction(t, 25) for t in range(self.num_frames))
 
     @property
     @abstractmethod

@@ -1,46 +1,44 @@
-"""The videos of a data set: to train on, to select on, to validate and to test on."""
+"""The videos of the data sets: to train on, to select on, to validate and to test on."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
 from eosvos.config.build import build
+from eosvos.config.data import PARTS, Folder
 from eosvos.config.training import Config, FinalEval
 from eosvos.data.sequence import VideoSequence
-from eosvos.data.task_source import check_query_frames
+from eosvos.data.task_source import TrainingSet, check_left_out, check_query_frames
 from eosvos.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+Videos = Mapping[str, list[VideoSequence]]
+"""Videos by the name of their data set; "" is that of the only one."""
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Lists of sequences, but `train` may be a source of tasks.
+    """The data sets to train on, and the videos to validate and to test on.
 
     selection: training videos on which the final evaluation selects the fixed learning rate.
     """
 
-    train: Any
-    selection: list[Any]
-    val: list[Any]
-    test: list[Any]
-
-    def __post_init__(self) -> None:
-        """Raise UserError unless the videos to validate and to test on are lists."""
-        for part in ("val", "test"):
-            videos = getattr(self, part)
-            if not isinstance(videos, list) or not all(isinstance(one, VideoSequence) for one in videos):
-                raise UserError(
-                    f"dataset.{part} must be a list of videos, not {type(videos).__name__}: procedural ones "
-                    f"need a number, dataset.{part}.num_videos"
-                )
+    train: list[TrainingSet]
+    selection: list[VideoSequence]
+    val: Videos
+    test: Videos
 
     @property
     def folders(self) -> set[Path]:
         """The folders that all of them are read from; task sources are of procedural videos, without any."""
-        train = self.train if isinstance(self.train, list) else []
-        videos = [*map(_video, train), *self.selection, *self.val, *self.test]
-        return {folder for video in videos for folder in video.folders}
+        train = (one.videos for one in self.train if isinstance(one.videos, list))
+        entries = chain(self.selection, *train, *self.val.values(), *self.test.values())
+        return {folder for entry in entries for folder in _video(entry).folders}
 
 
 def list_videos(config: Config, training: bool = True) -> Splits:
@@ -48,30 +46,93 @@ def list_videos(config: Config, training: bool = True) -> Splits:
 
     Without `training` only the test videos are listed. Raises UserError.
     """
+    _check_parts(config, training)
     if not training:
-        return Splits(train=[], selection=[], val=[], test=_listed(config, "test"))
-    train, val, test = (_listed(config, part) for part in ("train", "val", "test"))
-    videos = Splits(*split_selection(train, config.final_eval), val, test)
+        return Splits(train=[], selection=[], val={}, test=_videos(config, "test"))
+    train = training_sets(config)
+    selection: list[VideoSequence] = []
+    val, test = _videos(config, "val"), _videos(config, "test")
+    if test:
+        train, selection = split_selection(train, config.final_eval)
+    videos = Splits(train, selection, val, test)
     if config.iterations:
-        if not any(len(video.annotated_frames) > 1 for video in val):
-            raise UserError(
-                "no video of dataset.val has a frame to score: give masks for more frames than the first, or "
-                "set dataset.val to videos that have them"
-            )
-        # Procedural videos are all alike.
-        entries = videos.train if isinstance(videos.train, list) else [videos.train[0]]
-        with _about("dataset"):
-            check_query_frames([*map(_video, entries)], config.dataset)
+        for name, validated in videos.val.items():
+            if not any(len(video.annotated_frames) > 1 for video in validated):
+                key = key_of(name, "val")
+                raise UserError(
+                    f"no video of {key} has a frame to score: give masks for more frames than the first, or "
+                    f"set {key} to videos that have them"
+                )
+        for one in videos.train:
+            # Procedural videos are all alike.
+            entries = one.videos if isinstance(one.videos, list) else [one.videos[0]]
+            with _naming_setting(key_of(one.name)):
+                check_left_out(one.videos, config.dataset)
+                window = {"frame_window": one.window(config.dataset)}
+                check_query_frames([*map(_video, entries)], config.dataset.model_copy(update=window))
     return videos
 
 
-def _listed(config: Config, part: str) -> Any:
-    with _about(f"dataset.{part}"):
-        return build(getattr(config.dataset, part))
+def _check_parts(config: Config, training: bool) -> None:
+    """Raise UserError if no data set has videos for a part that needs some.
+
+    Parent training alone does not validate, and is evaluated only where there are videos to do it on.
+    """
+    sources = config.dataset.sources
+    for part in (PARTS if config.iterations else ("train",)) if training else ("test",):
+        if all(getattr(source, part) is None for source in sources.values()):
+            key = key_of("" if "" in sources else "NAME", part)
+            raise UserError(
+                f"no data set has videos for {part}: name some, '{key}={{_target_: {Folder.target}, ...}}', "
+                "or add a data set that has them to dataset=mixture, +dataset@dataset.NAME=OPTION"
+            )
+
+
+def training_sets(config: Config) -> list[TrainingSet]:
+    """The data sets to train on; raises UserError."""
+    sources = config.dataset.sources
+    return [
+        TrainingSet(videos, sources[name].frame_window, sources[name].weight, name)
+        for name, videos in _listed(config, "train").items()
+    ]
+
+
+def _videos(config: Config, part: str) -> Videos:
+    """The videos of a part; raises UserError unless they are lists."""
+    found = _listed(config, part)
+    for name, videos in found.items():
+        key = key_of(name, part)
+        if not isinstance(videos, list) or not all(isinstance(one, VideoSequence) for one in videos):
+            raise UserError(
+                f"{key} must be a list of videos, not {type(videos).__name__}: procedural ones need a "
+                f"number, {key}.num_videos"
+            )
+        if stills := [one for one in videos if one.still]:
+            raise UserError(
+                f"{key} holds still pictures ({len(stills)} of {len(videos)}), which have no later frame to "
+                f"score: set {key} to videos"
+            )
+    return found
+
+
+def _listed(config: Config, part: str) -> dict[str, Any]:
+    """What the data sets have for a part; raises UserError."""
+    found = {}
+    for name, source in config.dataset.sources.items():
+        node = getattr(source, part)
+        if node is not None:
+            with _naming_setting(key_of(name, part)):
+                found[name] = build(node)
+    return found
+
+
+def key_of(name: str, part: str = "") -> str:
+    """The key of a data set, or of a part of it."""
+    return ".".join(filter(None, ["dataset", name, part]))
 
 
 @contextmanager
-def _about(key: str) -> Iterator[None]:
+def _naming_setting(key: str) -> Iterator[None]:
     """Let a UserError name the settings that it is about, as the command line does."""
     try:
         yield
@@ -79,29 +140,50 @@ def _about(key: str) -> Iterator[None]:
         raise UserError(f"{key}: {error}") from error
 
 
-def split_selection(train: Any, final_eval: FinalEval) -> tuple[Any, list[Any]]:
+def split_selection(
+    train: Sequence[TrainingSet], final_eval: FinalEval
+) -> tuple[list[TrainingSet], list[VideoSequence]]:
     """What to train on, and its first different videos, on which the fixed learning rate is selected.
 
-    train: a list of videos, or a source of (video, object) pairs. With `exclude_from_training` a list loses
-    the selected videos; other sources are of procedural videos, which training sees once. Raises UserError if
-    nothing is left.
+    Data sets take turns in giving one. Still pictures, which have no frame to score, are not among these;
+    where there is nothing else, a warning says so. With `exclude_from_training` lists lose the selected
+    videos; other sources are of procedural videos, which training sees once. Raises UserError if nothing is
+    left of a list.
     """
-    found: dict[str, Any] = {}
-    for i in range(len(train)):
+    found: dict[tuple[int, str], VideoSequence] = {}
+    for number, entry in _in_turns([one.videos for one in train]):
         if len(found) == final_eval.selection_videos:
             break
-        video = _video(train[i])
-        found.setdefault(video.name, video)
+        video = _video(entry)
+        if not video.still:
+            found.setdefault((number, video.name), video)
     selection = list(found.values())
-    if not final_eval.exclude_from_training or not isinstance(train, list):
-        return train, selection
-    rest = [entry for entry in train if _video(entry).name not in found]
-    if not rest:
-        raise UserError(
-            f"final_eval.selection_videos={final_eval.selection_videos} leaves no video to train on: ask for "
-            "fewer, or set final_eval.exclude_from_training=false"
+    if final_eval.selection_videos and not selection:
+        _log.warning(
+            "no fixed learning rate is compared with: the training data are still pictures, on which none "
+            "can be selected; final_eval.selection_videos=0 is the same without this warning"
         )
+    if not final_eval.exclude_from_training:
+        return list(train), selection
+    rest = []
+    for number, one in enumerate(train):
+        if isinstance(one.videos, list):
+            videos = [entry for entry in one.videos if (number, _video(entry).name) not in found]
+            one = replace(one, videos=videos)
+        if not len(one.videos):
+            of_set = f" of {key_of(one.name, 'train')}" if one.name else ""
+            raise UserError(
+                f"final_eval.selection_videos={final_eval.selection_videos} leaves no video{of_set} to train "
+                "on: ask for fewer, or set final_eval.exclude_from_training=false"
+            )
+        rest.append(one)
     return rest, selection
+
+
+def _in_turns(lists: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    """The first of each list, then the second of each, and so on, with the numbers of the lists."""
+    turns = zip_longest(*(range(len(one)) for one in lists))
+    return ((number, lists[number][i]) for turn in turns for number, i in enumerate(turn) if i is not None)
 
 
 def _video(entry: Any) -> Any:

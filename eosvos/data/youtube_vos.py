@@ -1,7 +1,6 @@
 """YouTube-VOS in its official layout (method, section 8)."""
 
 import json
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -20,17 +19,27 @@ from eosvos.data.layouts import (
     subfolders,
 )
 from eosvos.data.sequence import IGNORE
+from eosvos.data.split_file import select, stratified_order
 from eosvos.errors import UserError
-from eosvos.seeding import derive_seed
 
 _REMEDY = "set root to the folder that holds train and valid"
 
 
 class YouTubeVOSSequence(FileSequence):
-    """A video of YouTube-VOS; `categories` maps object ids to the names of what they are ("" if unknown)."""
+    """A video of YouTube-VOS; `categories` maps object ids to the names of what they are ("" if unknown).
+
+    `listing`: the folder whose files name the frames that results are wanted for, `result_names`.
+    """
 
     folder_per_video = True
     categories: dict[int, str]
+    listing: Path
+    result_names: tuple[str, ...] = ()
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Those of every video in files, and the listing."""
+        return tuple(dict.fromkeys((*super().folders, self.listing, self.listing.parent)))
 
     @property
     def training_object_ids(self) -> tuple[int, ...]:
@@ -43,7 +52,7 @@ class YouTubeVOSSequence(FileSequence):
         return tuple(sorted(self.categories.keys() & self._search(self.categories.keys()).keys()))
 
     def _read_settings(self) -> tuple[Any, ...]:
-        return *super()._read_settings(), self.training_object_ids
+        return *super()._read_settings(), self.training_object_ids, self.result_names
 
     def id_defects(self, shown: Mapping[int, Path]) -> Iterator[str]:
         """Say which objects of meta.json no mask shows, and which of a mask meta.json does not list."""
@@ -71,30 +80,33 @@ def youtube_vos_sequences(
 ) -> list[YouTubeVOSSequence]:
     """Return the videos of YouTube-VOS, the headers of each first mask and its frame checked.
 
-    In split train, that frame and mask must exist wherever meta.json says that an object is shown. Part
-    held_out has about the same share of each category as the whole split.
+    Every frame that meta.json names must exist; in split train, so must its mask. A split X_all_frames has
+    the frames of its own, masks and meta.json of X; results are wanted for the frames of X. Part held_out has
+    about the same share of each category as the whole split.
     defects: if given, it takes the message for each video that cannot be listed, by name, and no file is
     opened.
     Raises UserError for a missing folder, an unknown split or sequence, a part of another split than train,
     or the first defect of a file.
     """
-    top, split, part = existing_folder(settings.root, _REMEDY), settings.split, settings.part
+    top, split = existing_folder(settings.root, _REMEDY), settings.split
+    part = None if settings.split_file else settings.part
     select_names([split], subfolders(top), "split", str(top))
     if part is not None and split != "train":
         raise UserError(f"part={part} is a part of split train, and {split} has none: leave part out")
-    meta = top / split.removesuffix("_all_frames") / "meta.json"
+    base = existing_folder(top / settings.masks_split, f"put it there, for {split} has its masks in it")
+    meta = base / "meta.json"
     videos = _read_meta(meta)
-    in_part = _videos_of_part(videos, settings)
+    in_part = sorted(videos) if part is None else _videos_of_part(videos, settings)
     where = f"split {split} of {top}" + f", part {part} with held_out={settings.held_out}" * (
         part is not None
     )
-    names = select_names(settings.sequences, in_part, "sequence", where)
+    names = select(settings, in_part, "sequence", where)
     remedy = f"{meta} lists it: restore the video, or take it off the list"
 
     def sequence(name: str) -> YouTubeVOSSequence:
-        folders = (top / split / kind / name for kind in ("JPEGImages", "Annotations"))
-        images, masks = (existing_folder(path, remedy) for path in folders)
-        return _sequence(images, masks, videos[name], settings)
+        folders = (top / split / "JPEGImages", base / "Annotations", base / "JPEGImages")
+        images, masks, listing = (existing_folder(path / name, remedy) for path in folders)
+        return _sequence(images, masks, listing, videos[name], settings)
 
     found = build_each(sequence, names, defects)
     if defects is None:
@@ -118,6 +130,7 @@ def _read_meta(path: Path) -> dict[str, _MetaEntry]:
 
 def _parse_objects(objects: dict[str, Any]) -> _MetaEntry:
     categories = {int(i): str(thing.get("category", "")) for i, thing in objects.items()}
+    categories = dict(sorted(categories.items()))
     if unknown := [i for i in categories if not 0 < i < IGNORE]:
         raise ValueError(f"object {unknown[0]} is not in 1 .. {IGNORE - 1}")
     frames = [t for thing in objects.values() for t in thing.get("frames", ())]
@@ -128,35 +141,23 @@ def _parse_objects(objects: dict[str, Any]) -> _MetaEntry:
 
 def _videos_of_part(videos: Mapping[str, _MetaEntry], settings: YouTubeVOS) -> list[str]:
     """Names of the videos of a part, sorted."""
-    part, held_out = settings.part, settings.held_out
-    if part is None:
-        return sorted(videos)
+    held_out = settings.held_out
     if held_out >= len(videos):
         raise UserError(f"held_out={held_out} of {len(videos)} videos leaves nothing: choose less")
-    held = set(_stratified_order(videos, settings.seed)[:held_out])
-    return sorted(name for name in videos if (name in held) == (part == "held_out"))
+    first = {name: next(iter(videos[name].categories.values()), "") for name in videos}
+    held = set(stratified_order(first, settings.seed)[:held_out])
+    return sorted(name for name in videos if (name in held) == (settings.part == "held_out"))
 
 
-def _stratified_order(videos: Mapping[str, _MetaEntry], seed: int) -> list[str]:
-    """All videos, in an order in which any first n have about the same share of each category as all."""
-    categories: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(videos, key=lambda name: derive_seed("held out", seed, name)):
-        objects = videos[name].categories
-        categories[min(objects.items())[1] if objects else ""].append(name)
-    position = {
-        name: ((rank + 0.5) / len(names), derive_seed("held out", seed, name))
-        for names in categories.values()
-        for rank, name in enumerate(names)
-    }
-    return sorted(videos, key=position.__getitem__)
-
-
-def _sequence(images: Path, annotations: Path, entry: _MetaEntry, settings: YouTubeVOS) -> YouTubeVOSSequence:
+def _sequence(
+    images: Path, annotations: Path, listing: Path, entry: _MetaEntry, settings: YouTubeVOS
+) -> YouTubeVOSSequence:
     """Pair frames and masks by name; those that should be there but are not are noted as missing."""
     found, masks = files_by_stem(images), files_by_stem(annotations, [".png"])
     # Only in split train does every listed frame have a mask.
-    annotated = masks.keys() | (entry.frames if settings.split == "train" else set())
-    names = sorted(found.keys() | annotated)
+    annotated = masks.keys() | (entry.frames if settings.masks_split == "train" else set())
+    wanted = files_by_stem(listing).keys() | entry.frames
+    names = sorted(found.keys() | annotated | wanted)
     if not names:
         raise UserError(no_frames_message(images, "no frames", "restore the video"))
     frames = [found.get(stem, images / f"{stem}.jpg") for stem in names]
@@ -164,7 +165,9 @@ def _sequence(images: Path, annotations: Path, entry: _MetaEntry, settings: YouT
         t: masks.get(stem, annotations / f"{stem}.png") for t, stem in enumerate(names) if stem in annotated
     }
     sequence = YouTubeVOSSequence(images.name, frames, paths, False, settings.short_side)
-    sequence.categories = entry.categories
+    sequence.categories, sequence.listing = entry.categories, listing
+    sequence.result_names = tuple(sorted(wanted))
+    sequence.server_folder = f"Annotations/{sequence.name}" if settings.has_server else None
     sequence.missing_files = [path for path in frames if path.stem not in found]
     sequence.missing_files += [path for path in paths.values() if path.stem not in masks]
     return sequence

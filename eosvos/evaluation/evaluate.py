@@ -1,22 +1,28 @@
 """What evaluate.py does: segment every test video, write masks and tables, print J and F."""
 
+import os
+from collections.abc import Iterator
 from itertools import count
 
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
+from torch import Tensor
 
 from eosvos.config.training import Config, Trainer
-from eosvos.console import console_for_people, say
+from eosvos.console import console_for_people, frames_progress, say
 from eosvos.data.folder import evaluation_only_masks_message
+from eosvos.data.sequence import VideoSequence
 from eosvos.data.splits import Splits, list_videos
-from eosvos.evaluation.manifest import results_folder
-from eosvos.evaluation.record import record_run
+from eosvos.evaluation.manifest import open_results
+from eosvos.evaluation.official import official_records
+from eosvos.evaluation.provenance import record_run
 from eosvos.evaluation.records import SequenceRecord
+from eosvos.evaluation.results import ResultsFolder
 from eosvos.evaluation.scoring import fill_folder, make_row
-from eosvos.evaluation.start import with_checkpoint
+from eosvos.evaluation.start import finetune_for, learner_for, with_checkpoint
+from eosvos.evaluation.submission import write_submission
 from eosvos.evaluation.tables import Row, rows_table, sequence_table, write_report
 from eosvos.inference.predictor import Predictor
-from eosvos.meta.model import Model, build_learner
 from eosvos.processes import (
     TIMEOUT,
     broadcast_from_rank_zero,
@@ -27,38 +33,67 @@ from eosvos.processes import (
 from eosvos.setup import device_for, set_up
 
 
-def evaluate(config: Config, videos: Splits | None = None) -> Row:
+def evaluate(config: Config, videos: Splits | None = None) -> list[Row]:
     """Segment the test videos, but those that are finished in the results folder; all processes share them.
 
-    videos: what `list_videos` has made of the configuration. Raises UserError for bad input.
+    Returns a row for each data set. videos: what `list_videos` has made of the configuration. Raises
+    UserError for bad input.
     """
     videos = videos or list_videos(config, training=False)
     set_up(config)
     config, loaded = with_checkpoint(config)
+    if loaded:
+        config = config.model_copy(update={"finetune": finetune_for(config, loaded)})
     if is_rank_zero():
         record_run(config)
-    learner = loaded.learner if loaded else build_learner(Model.of(config), config.seed)
+    learner = learner_for(config, loaded)
     digest = loaded.digest if loaded else None
     # When all that is wrong with the configuration has been said, by one process.
     connect(config.trainer)
-    folder = broadcast_from_rank_zero(lambda: results_folder(config, digest, config.overwrite))
+    folders = broadcast_from_rank_zero(lambda: open_results(config, digest, config.overwrite))
     predictor = Predictor(
         learner.to(device_for(config.trainer.accelerator)), config.finetune, seed=config.seed
     )
+    rows = [evaluate_on(name, test, predictor, folders[name], config) for name, test in videos.test.items()]
+    if is_rank_zero():
+        write_report(config.output, rows)
+    root = os.path.commonpath([folder.root for folder in folders.values()])
+    zips = [folder.submission for folder in folders.values()] if config.submission else []
+    places = [f"Masks and tables: {root}", *(f"For the evaluation server: {path}" for path in zips)]
+    say(sequence_table(rows), rows_table(rows), *places)
+    return rows
+
+
+def evaluate_on(
+    name: str, videos: list[VideoSequence], predictor: Predictor, folder: ResultsFolder, config: Config
+) -> Row:
+    """Segment the videos of a data set, one line each, into its folder; returns their row."""
     console, number = console_for_people(), count(1)
-    if note := evaluation_only_masks_message(videos.test):
+    of_set = f" of {name}" if name else ""
+    if note := evaluation_only_masks_message(videos):
         console.print(note, soft_wrap=True)
 
     def tell(record: SequenceRecord) -> None:
-        console.print(f"{next(number)} of {len(videos.test)}: {record.title}", soft_wrap=True)
+        console.print(f"{next(number)} of {len(videos)}{of_set}: {record.title}", soft_wrap=True)
 
-    records = fill_folder(folder, predictor, videos.test, tell=tell)
+    def watch(video: VideoSequence, frames: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+        shown = config.trainer.enable_progress_bar
+        return frames_progress(frames, video.num_frames, video.name) if shown else frames
+
+    records = fill_folder(folder, predictor, videos, tell=tell, watch=watch)
+    if config.submission:
+        broadcast_from_rank_zero(lambda: write_submission(folder, videos))
+    if config.evaluator == "davis2017":
+        test = config.dataset.sources[name].test or {}
+        records = broadcast_from_rank_zero(lambda: official_records(test, folder, records))
+    return make_row(_title(config), records, name)
+
+
+def _title(config: Config) -> str:
+    """What the row of the table is called."""
     online = ", online adaptation" if config.finetune.online.every else ""
-    row = make_row(f"{config.finetune.steps} steps{online}", records)
-    if is_rank_zero():
-        write_report(config.output, [row])
-    say(sequence_table([row]), rows_table([row]), f"Masks and tables: {folder.root}")
-    return row
+    scored = ", scored by davis2017" if config.evaluator == "davis2017" else ""
+    return f"{config.finetune.steps} steps{online}{scored}"
 
 
 def connect(trainer: Trainer) -> None:

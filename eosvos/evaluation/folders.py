@@ -10,22 +10,25 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from eosvos.config.command_line import overridden, run_mode
+from eosvos.config.command_line import job_overrides, overrides, run_mode
+from eosvos.config.data import Video
 from eosvos.config.training import Config
-from eosvos.data.sequence import VideoSequence
+from eosvos.data.splits import Videos
 from eosvos.errors import UserError
-from eosvos.evaluation.record import RECORD
-from eosvos.evaluation.results import ResultsFolder
+from eosvos.evaluation.provenance import RECORD
+from eosvos.evaluation.results import MANIFEST, ResultsFolder
 from eosvos.processes import is_rank_zero
 from eosvos.writing import check_apart, check_writable
 
-WRITTEN = (*RECORD, "report.json", "report.csv", "report.md", "checkpoints")
+VALIDATION = "validation"
+"""The folder of what validations leave behind."""
+WRITTEN = (*RECORD, "report.json", "report.csv", "report.md", "checkpoints", VALIDATION)
 """What a run replaces in its folder."""
 
 
 def folder_key() -> str:
     """The setting that chooses a run's folder."""
-    if run_mode() is None or "output" in overridden():
+    if run_mode() is None or "output" in overrides():
         return "output"
     return "hydra.sweep.dir" if run_mode() == RunMode.MULTIRUN else "hydra.run.dir"
 
@@ -43,7 +46,7 @@ def check_folders(config: Config, training: bool) -> None:
         # Where `output` is set, Hydra writes its log into a folder of its own.
         check_place(Path(HydraConfig.get().runtime.output_dir), "hydra.run.dir")
     taken = [name for name in WRITTEN if os.path.lexists(folder / name)]
-    goes_on, command = _goes_on(config, folder, training), _command(folder)
+    goes_on, command = _goes_on(config, folder, training), _recorded(folder, "command")
     if taken and command is None and not goes_on:
         raise UserError(
             f"{folder} holds another run or project, {taken[0]} without the run.json of eosvos: choose "
@@ -56,7 +59,9 @@ def check_folders(config: Config, training: bool) -> None:
         )
     if config.results is not None:
         check_writable(Path(config.results), "results")
-        if training and not config.overwrite and (Path(config.results) / "manifest.json").exists():
+        roots = [Path(config.results), *(folder.root for folder in results_folders(config).values())]
+        fresh = training and not config.overwrite and not is_same_job(folder)
+        if fresh and any((root / MANIFEST).exists() for root in roots):
             raise UserError(
                 f"results={config.results} holds results: choose another folder, or set overwrite=true"
             )
@@ -69,34 +74,52 @@ def check_place(folder: Path, key: str) -> None:
     check_writable(folder, key)
 
 
-def results_at(config: Config) -> ResultsFolder:
-    """The folder for masks and tables of the test videos; nothing is done there yet.
+def results_folders(config: Config) -> dict[str, ResultsFolder]:
+    """The folders for masks and tables of the test videos, by the name of their data set; nothing is done
+    there yet.
 
-    The tables are called after the split, or `all`.
+    Several data sets have one each, called as they are, in the folder that is configured. The tables are
+    called after the split, or `all`.
     """
-    split = config.dataset.test.get("split") or "all"
-    return ResultsFolder(config.results or Path(config.output) / "results", split.replace("/", "-"))
+    root = Path(config.results or Path(config.output) / "results")
+    tested = {name: source.test for name, source in config.dataset.sources.items() if source.test is not None}
+    return {
+        name: ResultsFolder(
+            root / name,
+            (test.get("split") or "all").replace("/", "-"),
+            config.results_format or ("both" if test["_target_"] == Video.target else "png"),
+        )
+        for name, test in tested.items()
+    }
 
 
-def check_unread(config: Config, test: list[VideoSequence], read: Collection[Path]) -> None:
+def check_unread(config: Config, test: Videos, read: Collection[Path]) -> None:
     """Raise UserError if the run, or masks of the test videos, would take the place of files of others.
 
     read: folders and files that videos are read from.
     """
     check_apart([Path(config.output)], read, folder_key())
-    results_at(config).check(test, read, config.overwrite)
+    for name, folder in results_folders(config).items():
+        folder.check(test[name], read, config.overwrite)
+
+
+def is_same_job(folder: Path) -> bool:
+    """Whether this is a job of a sweep, and the folder holds one that was begun with the same settings."""
+    return run_mode() == RunMode.MULTIRUN and _recorded(folder, "overrides") == job_overrides()
 
 
 def _goes_on(config: Config, folder: Path, training: bool) -> bool:
-    """Whether the run goes on with what the folder holds: it is resumed, or the same evaluation again."""
+    """Whether the run goes on with what the folder holds: it is resumed, or the same evaluation or job."""
+    if is_same_job(folder):
+        return True
     if training:
         return config.resume and Path(str(config.checkpoint)).resolve().is_relative_to(folder.resolve())
-    return bool(_command(folder) == sys.argv)
+    return bool(_recorded(folder, "command") == sys.argv)
 
 
-def _command(folder: Path) -> Any:
-    """The command of the run that a folder holds; None if there is none."""
+def _recorded(folder: Path, key: str) -> Any:
+    """What run.json tells of the run that a folder holds; None if there is none."""
     try:
-        return json.loads((folder / "run.json").read_text())["command"]
+        return json.loads((folder / "run.json").read_text())[key]
     except (OSError, ValueError, KeyError, TypeError):
         return None

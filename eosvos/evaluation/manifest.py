@@ -1,32 +1,34 @@
 """What results are the results of, apart from the videos; two with the same manifest are the same."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from eosvos.config.training import Config
-from eosvos.evaluation.folders import results_at
-from eosvos.evaluation.record import versions
+from eosvos.digest import file_digest
+from eosvos.evaluation.folders import results_folders
+from eosvos.evaluation.provenance import versions
 from eosvos.evaluation.results import ResultsFolder
-from eosvos.meta.checkpoint import digest_of
 from eosvos.meta.model import Model, without_weights
 
-LOCATIONS = {"root", "images", "masks"}
+LOCATIONS = {"root", "images", "video", "masks", "annotations"}
 """Settings of data sets that say where they lie."""
 
 
-def results_folder(config: Config, checkpoint: str | None, overwrite: bool) -> ResultsFolder:
-    """The folder for masks and tables of the test videos, opened.
+def open_results(config: Config, checkpoint: str | None, overwrite: bool) -> dict[str, ResultsFolder]:
+    """The folders for masks and tables of the test videos, opened, by the name of the data set.
 
-    checkpoint: the digest of the file that the network comes from, if any. Raises UserError if the folder
-    holds the results of something else, unless these may be deleted.
+    checkpoint: the digest of the file that the network comes from, if any. Raises UserError if a folder holds
+    the results of something else, unless these may be deleted.
     """
-    folder = results_at(config)
-    folder.open(manifest(config, checkpoint), overwrite)
-    return folder
+    folders = results_folders(config)
+    for name, folder in folders.items():
+        folder.open(manifest(config, checkpoint, name), overwrite)
+    return folders
 
 
-def manifest(config: Config, checkpoint: str | None) -> dict[str, Any]:
-    """What makes results, apart from the videos; the same wherever data and weights lie."""
+def manifest(config: Config, checkpoint: str | None, name: str = "") -> dict[str, Any]:
+    """What makes the results on a data set, apart from the videos; the same wherever data and weights lie."""
     model = Model.of(config)
     # A checkpoint brings the weights, whatever files it once began with.
     settings = (without_weights(model) if checkpoint else model).model_dump()
@@ -34,11 +36,16 @@ def manifest(config: Config, checkpoint: str | None) -> dict[str, Any]:
         "eosvos": versions()["eosvos"],
         "checkpoint": checkpoint,
         "model": settings if checkpoint else with_digests(settings),
-        "data": {key: value for key, value in config.dataset.test.items() if key not in LOCATIONS},
+        "data": without_locations(config.dataset.sources[name].test),
         # Results are the same, as many frames as are looked at together.
         "finetune": config.finetune.model_dump(exclude={"feature_batch_size"}),
         "seed": config.seed,
     }
+
+
+def without_locations(videos: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What makes videos, wherever they lie."""
+    return {key: value for key, value in (videos or {}).items() if key not in LOCATIONS}
 
 
 def with_digests(settings: Any) -> Any:
@@ -48,5 +55,5 @@ def with_digests(settings: Any) -> Any:
     if isinstance(settings, list):
         return [with_digests(value) for value in settings]
     if isinstance(settings, str) and Path(settings).is_file():
-        return digest_of(Path(settings))
+        return file_digest(Path(settings)).hex()
     return settings

@@ -1,6 +1,7 @@
 """Pictures of a segmented video: a few frames side by side, with the objects' masks laid over them."""
 
 import io
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,14 @@ class OverlayStrip:
         panel = panel.resize((width, self.height), Image.Resampling.LANCZOS)
         text = f"{self.sequence.frame_names[t]}: given mask" if given else self.sequence.frame_names[t]
         self._panels[t] = _captioned(panel, text, marked=given)
+
+    def watch(
+        self, sequence: VideoSequence, frames: Iterable[tuple[str, Tensor]]
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Let the segmented frames (name, labels uint8 [H, W]) of the video pass, and take them."""
+        for t, (name, labels) in enumerate(frames):
+            self.add(t, labels)
+            yield name, labels
 
     def save(self, path: str | Path) -> None:
         """Write the strip, as .png or .jpg, as the suffix says. Raises ValueError if no frame has come."""

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +10,12 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from eosvos.evaluation.metrics import ObjectScore
+
+MEASURES: dict[str, Callable[[ObjectScore], float]] = {
+    "J": lambda score: score.region.mean,
+    "F": lambda score: score.boundary.mean,
+    "J&F": lambda score: (score.region.mean + score.boundary.mean) / 2,
+}
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,14 @@ class SequenceRecord:
     def title(self) -> str:
         """The sequence's name, and whether it was finished before."""
         return f"{self.sequence} (finished before)" if self.finished_before else self.sequence
+
+    def means(self) -> dict[str, float | None]:
+        """J, F and J&F, means over the objects (0..1); None without ground truth."""
+        scores = self.scores
+        return {
+            name: float(np.mean([measure(one) for one in scores])) if scores else None
+            for name, measure in MEASURES.items()
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `json.dumps`; `from_json` gives an equal record back."""
@@ -59,7 +73,7 @@ def csv_text(rows: Iterable[Mapping[str, Any]]) -> str:
     """Rows of equal keys as CSV with a header; numbers with three decimals, as the official tool does."""
     rows = list(rows)
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
     for row in rows:
         writer.writerow(

@@ -1,12 +1,17 @@
 """Results on disk, in the layout that the official DAVIS tool, vos-benchmark and the YouTube-VOS server read.
 
     RESULTS/<sequence>/<frame>.png            label maps with the DAVIS palette
+    RESULTS/<sequence>/<frame>.cutout.png     instead: the objects on transparency
     RESULTS/<sequence>.overlay.png            a few frames with their masks
+    RESULTS/<sequence>.overlay.mp4            all frames with their masks
     RESULTS/<sequence>.record.json            what it is made of, and the pictures that are written; at last
                                               scores and seconds, which mark it as finished
+    RESULTS/<sequence>.state.pt               of an unfinished one, what its next frames depend on; until it
+                                              is finished, there are label maps in any format
     RESULTS/manifest.json                     what makes these results, apart from the videos
     RESULTS/global_results-<split>.csv        the official tool's tables
     RESULTS/per-sequence_results-<split>.csv
+    RESULTS/submission-<split>.zip            the masks as the data set's server takes them, if asked for
 
 There are no other folders: vos-benchmark takes each for a sequence.
 """
@@ -25,8 +30,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
+from eosvos.data.pictures import naming_broken_file
+from eosvos.digest import file_digest
 from eosvos.errors import UserError
 from eosvos.evaluation.records import SequenceRecord, official_tables
 from eosvos.writing import check_apart, check_writable, remove, write_whole
@@ -38,8 +46,10 @@ if TYPE_CHECKING:
 
 RECORD = ".record.json"
 OVERLAY = ".overlay.png"
+OVERLAY_VIDEO = ".overlay.mp4"
+STATE = ".state.pt"
 MANIFEST = "manifest.json"
-_TABLE = re.compile(r"(global|per-sequence)_results-[^/]+\.csv")
+_TABLE = re.compile(r"(global|per-sequence)_results-[^/]+\.csv|submission-[^/]+\.zip")
 _LONGEST = 200
 """Bytes of a sequence's name: those of its files are longer, and file systems take 255."""
 
@@ -48,14 +58,20 @@ _LONGEST = 200
 class Entry:
     """What a folder knows of a sequence: what its results are of, their pictures, the record when finished.
 
-    pictures: names in the folder; they are listed before the first is written. digest: SHA-256 of their
-    content when finished.
+    pictures: names in the folder; they are listed before the first is written. temporary: the same of what
+    goes when it is finished. digest: SHA-256 of the pictures' content when finished.
     """
 
     fingerprint: str = ""
     pictures: tuple[str, ...] = ()
+    temporary: tuple[str, ...] = ()
     record: SequenceRecord | None = None
     digest: str = ""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All names."""
+        return *self.pictures, *self.temporary
 
 
 class ResultsFolder:
@@ -65,9 +81,11 @@ class ResultsFolder:
     are neither written over nor deleted.
     """
 
-    def __init__(self, root: str | Path, split: str) -> None:
+    def __init__(self, root: str | Path, split: str, results_format: str = "png") -> None:
         self.root = Path(root)
+        self.format = results_format
         self.tables = (f"global_results-{split}.csv", f"per-sequence_results-{split}.csv")
+        self.submission = self.root / f"submission-{split}.zip"
         self._made_by = ""
 
     def check(
@@ -78,23 +96,20 @@ class ResultsFolder:
         read: folders and files that are read from. overwrite: whether what eosvos wrote will be deleted.
         """
         names = [sequence.name for sequence in sequences]
-        _check_names("sequence", names)
-        ours = {MANIFEST, *self.tables, *(name + kind for name in names for kind in (OVERLAY, RECORD))}
-        for name in names:
-            if name in ours or len(os.fsencode(name)) > _LONGEST:
-                reason = "is the name of a file in it" if name in ours else "is too long"
-                raise UserError(f"sequence: {name!r} cannot name a folder of results, it {reason}: rename it")
+        self._check_sequence_names(names)
         folders = [self.root / name for name in (*names, *(self._recorded() if overwrite else ()))]
         check_apart(folders, read, f"results={self.root}")
         held = {path.resolve().parent: path for path in read if path.is_file()}
-        for path in (held[place] for folder in folders if (place := folder.resolve()) in held):
-            raise UserError(f"results={self.root} would replace {path}, which is read: choose another folder")
         for folder in folders:
+            if path := held.get(folder.resolve()):
+                raise UserError(
+                    f"results={self.root} would replace {path}, which is read: choose another folder"
+                )
             check_writable(folder, "results")
         self._manifest()
         for sequence in sequences:
             _check_names(f"frame of {sequence.name}", sequence.frame_names)
-            self._check_ours(self._pictures(sequence, overlay=True), self._entry(sequence.name).pictures)
+            self._check_ours(self._begun(sequence, overlay=True).files, self._entry(sequence.name).files)
 
     def open(self, manifest: Mapping[str, Any], overwrite: bool = False) -> None:
         """Begin to fill the folder, or go on.
@@ -103,7 +118,7 @@ class ResultsFolder:
         UserError if there are results of something else, naming what differs; `overwrite` deletes all that
         eosvos has written there and starts anew.
         """
-        wanted = json.loads(json.dumps({**manifest, "tables": self.tables}))
+        wanted = json.loads(json.dumps({**manifest, "tables": self._of_all}))
         there = self._manifest()
         if overwrite:
             self._forget(there or {})
@@ -116,34 +131,57 @@ class ResultsFolder:
         self._made_by = json.dumps(wanted, sort_keys=True)
 
     def begin(self, sequence: VideoSequence, overlay: bool = False) -> SequenceRecord | None:
-        """The record of a finished sequence; or None, after making way for new pictures of it.
+        """The record of a finished sequence; or None, after making way for new pictures of it, unless its
+        state is there to go on from.
 
-        It is finished only if it is the same video, and its pictures are there. Raises UserError if a picture
-        is in the way that eosvos did not write, or that was changed since.
+        Both count only if it is the same video; it is finished only if its pictures are there. Raises
+        UserError if a picture is in the way that eosvos did not write, or that was changed since.
         """
-        entry, fingerprint = self._entry(sequence.name), self._fingerprint(sequence)
+        entry, begun = self._entry(sequence.name), self._begun(sequence, overlay)
+        begun = replace(begun, fingerprint=self._fingerprint(sequence))
         if entry.record is not None and all((self.root / name).is_file() for name in entry.pictures):
             if self._digest(entry.pictures) != entry.digest:
                 raise UserError(
                     f"results={self.root}: pictures of {sequence.name} were changed after they were written: "
                     "move them away, or set overwrite=true to compute all anew"
                 )
-            if entry.fingerprint == fingerprint:
+            if entry.fingerprint == begun.fingerprint and set(begun.pictures) <= set(entry.pictures):
                 return replace(entry.record, finished_before=True)
-        pictures = self._pictures(sequence, overlay)
-        self._check_ours(pictures, entry.pictures)
-        self._remove_pictures(sequence.name, entry)
-        self._write_entry(sequence.name, Entry(fingerprint, pictures))
+        if entry == begun and self.state_path(sequence.name).is_file():
+            return None
+        self._check_ours(begun.files, entry.files)
+        self._remove_files(sequence.name, entry.files)
+        remove([self.submission])
+        self._write_entry(sequence.name, begun)
         return None
-
-    def write_frame(self, sequence: str, frame_name: str, labels: Tensor) -> None:
-        """Write the label map uint8 [H, W] of object ids as RESULTS/sequence/frame_name.png."""
-        write_labels(self.root / sequence / f"{frame_name}.png", labels)
 
     def finish(self, record: SequenceRecord) -> None:
         """Mark a sequence that was begun, and whose pictures are all written, as finished."""
         entry = self._entry(record.sequence)
-        self._write_entry(record.sequence, replace(entry, record=record, digest=self._digest(entry.pictures)))
+        self._remove_files(record.sequence, entry.temporary)
+        entry = replace(entry, temporary=(), record=record, digest=self._digest(entry.pictures))
+        self._write_entry(record.sequence, entry)
+
+    def write_frame(self, sequence: str, frame_name: str, labels: Tensor) -> None:
+        """Write the label map uint8 [H, W] of object ids as RESULTS/sequence/frame_name.png."""
+        write_labels(self.labels_path(sequence, frame_name), labels)
+
+    def labels_path(self, sequence: str, frame_name: str) -> Path:
+        """Where the label map of a frame belongs, if only until the sequence is finished."""
+        return self.root / sequence / f"{frame_name}.png"
+
+    def state_path(self, sequence: str) -> Path:
+        """Where the state of an unfinished sequence belongs."""
+        return self.root / f"{sequence}{STATE}"
+
+    def frame_path(self, sequence: str, frame_name: str) -> Path | None:
+        """Where the picture of a frame belongs; None if there is none in the folder's format."""
+        suffix = {"overlay": None, "cutout": ".cutout.png"}.get(self.format, ".png")
+        return self.root / sequence / f"{frame_name}{suffix}" if suffix else None
+
+    def overlay_video_path(self, sequence: str) -> Path | None:
+        """Where the overlay video of a sequence belongs; None if there is none in the folder's format."""
+        return self.root / f"{sequence}{OVERLAY_VIDEO}" if self.format in ("overlay", "both") else None
 
     def overlay_path(self, sequence: str) -> Path:
         """Where the overlay strip of a sequence belongs."""
@@ -157,21 +195,47 @@ class ResultsFolder:
         for name, text in zip(self.tables, official_tables(records), strict=True):
             write_whole(self.root / name, text.encode())
 
+    def _check_sequence_names(self, names: Sequence[str]) -> None:
+        """Raise UserError unless each of them can name a folder beside the files of the others."""
+        _check_names("sequence", names)
+        kinds = (OVERLAY, OVERLAY_VIDEO, RECORD, STATE)
+        ours = {MANIFEST, *self._of_all, *(name + kind for name in names for kind in kinds)}
+        for name in names:
+            if name in ours or len(os.fsencode(name)) > _LONGEST:
+                reason = "is the name of a file in it" if name in ours else "is too long"
+                raise UserError(f"sequence: {name!r} cannot name a folder of results, it {reason}: rename it")
+
+    @property
+    def _of_all(self) -> tuple[str, ...]:
+        """Names of the files that are of all sequences together."""
+        return *self.tables, self.submission.name
+
     def _digest(self, pictures: Iterable[str]) -> str:
         """Of the content of pictures in the folder."""
         digest = hashlib.sha256()
         for name in pictures:
-            digest.update(hashlib.sha256((self.root / name).read_bytes()).digest())
+            digest.update(file_digest(self.root / name))
         return digest.hexdigest()
 
     def _fingerprint(self, sequence: VideoSequence) -> str:
         """Of all that the results of a sequence depend on."""
         return hashlib.sha256((self._made_by + sequence.fingerprint()).encode()).hexdigest()
 
-    def _pictures(self, sequence: VideoSequence, overlay: bool) -> tuple[str, ...]:
-        """Names of the pictures of a sequence in the folder."""
-        masks = (f"{sequence.name}/{frame}.png" for frame in sequence.frame_names)
-        return (*masks, *([sequence.name + OVERLAY] if overlay else []))
+    def _begun(self, sequence: VideoSequence, overlay: bool) -> Entry:
+        """The entry of a sequence that is begun, without its fingerprint."""
+        name = sequence.name
+        pictures = [self.frame_path(name, frame) for frame in sequence.result_names]
+        if overlay:
+            pictures += [self.overlay_path(name), self.overlay_video_path(name)]
+        wanted = self._names(path for path in pictures if path is not None)
+        labels = [self.labels_path(name, frame) for frame in sequence.frame_names]
+        known = set(wanted)
+        needed = self._names([*labels, self.state_path(name)])
+        return Entry("", wanted, tuple(file for file in needed if file not in known))
+
+    def _names(self, paths: Iterable[Path]) -> tuple[str, ...]:
+        """Names of files in the folder."""
+        return tuple(path.relative_to(self.root).as_posix() for path in paths)
 
     def _check_ours(self, names: Iterable[str], listed: Collection[str]) -> None:
         """Raise UserError for the first file that is there but not listed as written by eosvos."""
@@ -183,8 +247,8 @@ class ResultsFolder:
                     "choose another folder, or move it away"
                 )
 
-    def _remove_pictures(self, sequence: str, entry: Entry) -> None:
-        remove(self.root / name for name in entry.pictures)
+    def _remove_files(self, sequence: str, names: Iterable[str]) -> None:
+        remove(self.root / name for name in names)
         # It stays if there is anything else in it.
         with suppress(OSError):
             (self.root / sequence).rmdir()
@@ -192,7 +256,7 @@ class ResultsFolder:
     def _forget(self, manifest: Mapping[str, Any]) -> None:
         """Delete all that is listed, each list after what is on it."""
         for sequence in self._recorded():
-            self._remove_pictures(sequence, self._entry(sequence))
+            self._remove_files(sequence, self._entry(sequence).files)
             remove([self.root / f"{sequence}{RECORD}"])
         remove(self.root / name for name in manifest.get("tables", ()))
 
@@ -208,10 +272,12 @@ class ResultsFolder:
         try:
             values = json.loads(path.read_text())
             record = None if values["record"] is None else SequenceRecord.from_json(values["record"])
-            entry = Entry(values["fingerprint"], tuple(values["pictures"]), record, values["digest"])
-            for name in entry.pictures:
+            # Older records list no temporary files.
+            files = tuple(values["pictures"]), tuple(values.get("temporary", ()))
+            entry = Entry(values["fingerprint"], *files, record, values["digest"])
+            for name in entry.files:
                 mask = Path(name).parts == (sequence, Path(name).name) and Path(name).suffix == ".png"
-                if name != sequence + OVERLAY and not mask:
+                if name not in (sequence + kind for kind in (OVERLAY, OVERLAY_VIDEO, STATE)) and not mask:
                     raise ValueError(f"{name} is no picture of {sequence}")
             if record is not None and record.sequence != sequence:
                 raise ValueError(f"it is of {record.sequence}")
@@ -233,7 +299,7 @@ class ResultsFolder:
                     raise ValueError("others than its tables are on its list")
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise UserError(_foreign(path)) from error
-        self._check_ours(self.tables, there["tables"] if there else ())
+        self._check_ours(self._of_all, there["tables"] if there else ())
         return there
 
 
@@ -257,6 +323,15 @@ def write_labels(path: str | Path, labels: Tensor) -> None:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     write_whole(Path(path), buffer.getvalue())
+
+
+def written_labels(path: Path) -> NDArray[np.uint8]:
+    """The label map uint8 [H, W] that `write_labels` has written, whatever it looks like.
+
+    Raises UserError if it is missing or broken.
+    """
+    with naming_broken_file(path), Image.open(path) as image:
+        return np.array(image)
 
 
 def differences(there: Any, here: Any, key: str = "") -> Iterator[str]:

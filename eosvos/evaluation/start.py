@@ -1,17 +1,28 @@
 """Starting from a checkpoint: what it brings along, and what may be set beside it."""
 
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from eosvos.config.command_line import overridden
+from eosvos.config.command_line import overrides
+from eosvos.config.inference import Finetune
 from eosvos.config.training import Config
+from eosvos.console import say
 from eosvos.errors import UserError
 from eosvos.meta.checkpoint import LoadedCheckpoint, load_checkpoint
+from eosvos.meta.learner import MetaLearner
+from eosvos.meta.model import Model, build_learner
+from eosvos.models.compiled import CompiledEncoder
 
 BROUGHT_ALONG = ("segmenter", "backbone", "meta.inner_lr", "meta.train_encoder")
 INDEPENDENT_OF_WEIGHTS = (
     "meta.order",
     "meta.inner_lr.max_grad_norm",
+    "segmenter.gate_margin",
     "segmenter.nms_threshold",
+    "segmenter.prior",
     "segmenter.prior_proposals",
     "segmenter.proposals",
     "segmenter.rpn_proposals_test",
@@ -28,9 +39,18 @@ def with_checkpoint(config: Config) -> tuple[Config, LoadedCheckpoint | None]:
     if config.checkpoint is None:
         return config, None
     asked = OmegaConf.create(config.model_dump())
-    keys = overridden()
+    keys = overrides()
     changes = {key: OmegaConf.select(asked, key) for key in keys if key in INDEPENDENT_OF_WEIGHTS}
     loaded = load_checkpoint(config.checkpoint, changes=changes, trusted=config.trusted)
+    if loaded.published:
+        weights, rates = (
+            sum(value.numel() for value in values)
+            for values in (loaded.learner.weights(), loaded.learner.inner_lrs())
+        )
+        say(
+            f"checkpoint={config.checkpoint}: the published network (segmenter.variant=published), "
+            f"{weights:,} weights and {rates:,} inner learning rates after {loaded.iteration} meta iterations"
+        )
     merged = loaded.model.into(config)
     brought = OmegaConf.create(merged.model_dump())
     for key in keys:
@@ -39,6 +59,30 @@ def with_checkpoint(config: Config) -> tuple[Config, LoadedCheckpoint | None]:
             there = "" if OmegaConf.is_config(its) else f", which has {its}"
             raise UserError(
                 f"{key} cannot be changed beside checkpoint={config.checkpoint}{there}: leave it out, or "
-                "train a new network without checkpoint="
+                "take a new network, checkpoint=null"
             )
     return merged, loaded
+
+
+def learner_for(config: Config, loaded: LoadedCheckpoint | None) -> MetaLearner:
+    """The learner of a checkpoint, or a new one, laid out and compiled as the configuration says."""
+    learner = loaded.learner if loaded else build_learner(Model.of(config), config.seed)
+    if config.trainer.compile:
+        learner.segmenter.compiled = CompiledEncoder()
+    return learner.to(memory_format=torch.channels_last) if config.trainer.channels_last else learner
+
+
+def finetune_for(config: Config, loaded: LoadedCheckpoint) -> Finetune:
+    """How to fine-tune a checkpoint's network: as it was validated, but for what the command line says.
+
+    Without a command line, as the configuration says.
+    """
+    keys = overrides()
+    if not HydraConfig.initialized() or not keys.keys().isdisjoint(("finetune", "experiment")):
+        return config.finetune
+    asked, finetune = OmegaConf.create(config.model_dump()), OmegaConf.create(loaded.finetune.model_dump())
+    for key in keys:
+        if key.startswith("finetune."):
+            OmegaConf.update(finetune, key.removeprefix("finetune."), OmegaConf.select(asked, key))
+    values: Any = OmegaConf.to_container(finetune)
+    return Finetune(**values)

@@ -1,6 +1,8 @@
-"""Fine-tuning on an annotated frame: the batches of the inner loop at test time."""
+"""Fine-tuning on annotated frames: the batches of the inner loop at test time."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import cycle, islice
+from math import gcd
 from typing import Protocol
 
 import torch
@@ -32,16 +34,29 @@ class Adapter(Protocol):
         ...
 
 
-def first_frame_batches(image: Tensor, mask: Tensor, finetune: Finetune, *seed: int | str) -> Iterator[Batch]:
-    """The batches of fine-tuning on one annotated frame, `finetune.steps` of them.
+def annotated_batches(
+    annotated: Sequence[tuple[Tensor, Tensor]], finetune: Finetune, *seed: int | str
+) -> Iterator[Batch]:
+    """The batches of fine-tuning on an object's annotated frames, taken in turn: `finetune.steps` of them.
 
-    image: float [3, H, W] in 0..1; mask: uint8 [H, W] of 0, 1, 255. Without augmentation all batches are the
-    same. The augmentations are a pure function of `seed`.
+    annotated: images float [3, H, W] in 0..1 with masks uint8 [H, W] of 0, 1, 255. The augmentations are a
+    pure function of `seed`.
     """
-    generator = torch.Generator().manual_seed(derive_seed(*seed, "augment"))
-    for _ in range(finetune.steps):
-        if finetune.augment:
-            pairs = [augment_frame(image, mask, generator) for _ in range(finetune.batch_size)]
-            yield torch.stack([pair[0] for pair in pairs]), torch.stack([pair[1] for pair in pairs])
-        else:
-            yield image.expand(finetune.batch_size, -1, -1, -1), mask.expand(finetune.batch_size, -1, -1)
+    size = finetune.batch_size
+    copies: Iterator[tuple[Tensor, Tensor]] = cycle(annotated)
+    distinct = finetune.distinct_copies if finetune.augment else len(annotated)
+    if finetune.augment:
+        generator = torch.Generator().manual_seed(derive_seed(*seed, "augment"))
+        copies = (augment_frame(image, mask, generator) for image, mask in cycle(annotated))
+    if distinct is None:
+        yield from (stacked(list(islice(copies, size))) for _ in range(finetune.steps))
+        return
+    # The same tensors again, of which a frozen encoder computes the features once.
+    copies = cycle(list(islice(copies, distinct)))
+    batches = [stacked(list(islice(copies, size))) for _ in range(distinct // gcd(distinct, size))]
+    yield from islice(cycle(batches), finetune.steps)
+
+
+def stacked(pairs: Sequence[tuple[Tensor, Tensor]]) -> Batch:
+    """The batch of some images [3, H, W] and their masks [H, W]."""
+    return torch.stack([image for image, _ in pairs]), torch.stack([mask for _, mask in pairs])

@@ -2,15 +2,16 @@
 
 import warnings
 from collections import deque
-from collections.abc import Iterable
-from itertools import repeat
+from collections.abc import Iterable, Mapping
+from itertools import cycle, islice
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from eosvos.config.inference import Finetune
-from eosvos.inference.finetune import Adapter, first_frame_batches
+from eosvos.inference.finetune import Adapter, annotated_batches, stacked
 from eosvos.models.proposals import tight_boxes
 from eosvos.models.segmenter import THRESHOLD, Batch, Features, Segmenter
 from eosvos.seeding import isolated_rng
@@ -21,42 +22,77 @@ DIVERGED = (
 )
 
 
-def mask_box(mask: Tensor) -> Tensor | None:
-    """The tight box float [4] (xmin, ymin, xmax, ymax; exclusive maximum) of a bool mask [H, W], or None if
-    it is empty.
-    """
-    return tight_boxes(mask[None])[0] if mask.any() else None
-
-
 class ObjectTrack:
-    """The state of one object: adapted on its annotated frame at once, then advanced by `advance`, in the
-    order of the frames.
+    """The state of one object: adapted by `annotate`, then advanced by `advance`, in the order of the frames.
 
-    image: float [3, H, W] in 0..1; mask: uint8 [H, W] of 0, 1, 255, the annotation in frame number `first`.
     Everything that is drawn at random is a pure function of `seed` and the frame number, whatever else is
     segmented beside it. `diverged`: how many of its adaptations have left weights that are not finite.
     """
 
-    def __init__(
-        self,
-        adapter: Adapter,
-        finetune: Finetune,
-        image: Tensor,
-        mask: Tensor,
-        first: int,
-        seed: tuple[int | str, ...],
-    ) -> None:
+    def __init__(self, adapter: Adapter, finetune: Finetune, seed: tuple[int | str, ...]) -> None:
         self.diverged = 0
         self._adapter = adapter
-        self._online = finetune.online
+        self._finetune = finetune
         self._seed = seed
-        self._first = first
-        self._annotated = (image, mask)
-        self._segment_prior = self._prior = mask_box(mask == 1)
-        self._redetect = False
-        self._recent: deque[Batch] = deque(maxlen=finetune.online.every or 0)
-        self._segmenter = self._adapted(first, first_frame_batches(image, mask, finetune, *seed))
-        self._after_first_frame = self._segmenter
+        # The latest comes first.
+        self._annotated: list[tuple[Tensor, Tensor]] = []
+        self._segment_prior: Tensor | None = None
+        # With whether the object was found.
+        self._recent: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=finetune.online.every or 0)
+
+    def __copy__(self) -> Self:
+        """The same state, to go on from later: it shares weights and frames, which do not change."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__, _annotated=self._annotated.copy(), _recent=self._recent.copy())
+        return twin
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the frames to come depend on, beside what the track is made of: tensors and plain values."""
+        adapted = self._segmenter is not self._after_annotation
+        return {
+            "diverged": self.diverged,
+            "annotated": self._annotated,
+            "latest": self._latest,
+            "recent": list(self._recent),
+            "segment_prior": self._segment_prior,
+            "prior": self._prior,
+            "lost": self._lost,
+            "after_annotation": self._after_annotation.state_dict(),
+            "segmenter": self._segmenter.state_dict() if adapted else None,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave of a track that is made of the same."""
+        self.diverged, self._annotated, self._latest = (
+            state[name] for name in ("diverged", "annotated", "latest")
+        )
+        self._recent.extend(state["recent"])
+        self._segment_prior, self._prior, self._lost = (
+            state[name] for name in ("segment_prior", "prior", "lost")
+        )
+        self._segmenter = self._after_annotation = self._with_weights(state["after_annotation"])
+        if state["segmenter"] is not None:
+            self._segmenter = self._with_weights(state["segmenter"])
+
+    def _with_weights(self, weights: Mapping[str, Tensor]) -> Segmenter:
+        segmenter = self._adapter.adapt(())
+        segmenter.load_state_dict(weights)
+        return segmenter
+
+    def annotate(self, image: Tensor, mask: Tensor, frame: int) -> None:
+        """Fine-tune, from the meta-learned weights, on all annotated frames, of which this is the latest.
+
+        image: float [3, H, W] in 0..1; mask: uint8 [H, W] of 0, 1, 255, the annotation in frame number
+        `frame`. The object is followed from there, as from its first.
+        """
+        self._annotated.insert(0, (image, mask))
+        self._latest = frame
+        self._segment_prior = tight_boxes(mask[None] == 1)[0]
+        self._prior = self._segment_prior
+        self._lost = torch.zeros((), dtype=torch.bool, device=mask.device)
+        self._recent.clear()
+        batches = annotated_batches(self._annotated, self._finetune, *self._seed)
+        self._segmenter = self._after_annotation = self._adapted(frame, batches)
 
     def _adapted(self, frame: int, batches: Iterable[Batch], start: Segmenter | None = None) -> Segmenter:
         """The adapted segmenter for frame number `frame` and on; warns if its weights are not finite."""
@@ -69,13 +105,13 @@ class ObjectTrack:
 
     def frames_until_adaptation(self, frame: int) -> int | None:
         """How many frames from number `frame` on are segmented with the present weights; None: all."""
-        every = self._online.every
-        return None if every is None else every - (frame - self._first - 1) % every
+        every = self._finetune.online.every
+        return None if every is None else every - (frame - self._latest - 1) % every
 
     def adaptation_due(self, frame: int) -> bool:
         """Whether the weights change before frame number `frame`."""
-        every = self._online.every
-        passed = frame - self._first - 1
+        every = self._finetune.online.every
+        passed = frame - self._latest - 1
         return every is not None and passed > 0 and passed % every == 0
 
     @torch.no_grad()
@@ -88,31 +124,37 @@ class ObjectTrack:
         return torch.stack([self._propagate(features, i, images[i], frame + i) for i in range(len(images))])
 
     def _propagate(self, features: Features, index: int, image: Tensor, frame: int) -> Tensor:
-        prior = self._segment_prior if self._redetect else self._prior
-        with isolated_rng(*self._seed, "segment", frame):
-            probability = self._segmenter.segment(features, index, prior, redetect=self._redetect)
+        prior = self._prior_now()
+        with isolated_rng(*self._seed, "segment", frame, cpu_only=True):
+            probability = self._segmenter.segment(features, index, prior, redetect=self._lost)
         mask = probability >= THRESHOLD
-        box = mask_box(mask)
-        self._redetect = box is None
-        self._prior = self._prior if box is None else box
-        if box is not None:
-            self._recent.append((image, mask.to(torch.uint8)))
+        found = mask.any()
+        self._prior = torch.where(found, tight_boxes(mask[None])[0], self._prior)
+        self._lost = ~found
+        self._recent.append((image, mask.to(torch.uint8), found))
         return probability
 
+    def _prior_now(self) -> Tensor | None:
+        """The latest box of the object, or while it is lost the segment's first, if there is one."""
+        if self._segment_prior is not None:
+            return torch.where(self._lost, self._segment_prior, self._prior)
+        return None if self._lost else self._prior
+
     def adapt_online(self, frame: int) -> None:
-        """Adapt to the annotated frame and to the predictions of the segment that ends before frame number
-        `frame`.
+        """Adapt to the predictions of the segment that ends before frame number `frame`, with an annotated
+        frame in each step, in turn.
         """
-        online, recent = self._online, list(self._recent)
+        online = self._finetune.online
+        found = torch.stack([found for *_, found in self._recent]).tolist()
+        recent = [(image, mask) for (image, mask, _), seen in zip(self._recent, found, strict=True) if seen]
         count = min(online.batch_size - 1, len(recent))
         chosen = recent[len(recent) - count :] if online.frames == "latest" else recent[:count]
-        pairs = [self._annotated, *chosen]
-        batch = torch.stack([image for image, _ in pairs]), torch.stack([mask for _, mask in pairs])
+        batches = islice(cycle([stacked([pair, *chosen]) for pair in self._annotated]), online.steps)
         start: dict[str, Segmenter | None] = {
             "meta_init": None,
-            "first_frame": self._after_first_frame,
+            "first_frame": self._after_annotation,
             "current": self._segmenter,
         }
-        self._segmenter = self._adapted(frame, repeat(batch, online.steps), start[online.reset])
+        self._segmenter = self._adapted(frame, batches, start[online.reset])
         self._recent.clear()
-        self._segment_prior = None if self._redetect else self._prior
+        self._segment_prior = self._prior if found[-1] else None

@@ -1,19 +1,22 @@
 """Checkpoints: how a learner comes out of one."""
 
-import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 
 from eosvos.config.build import check_trusted
 from eosvos.config.inference import Finetune
+from eosvos.config.pretrained import FILES
+from eosvos.digest import file_digest
 from eosvos.errors import UserError
+from eosvos.meta.exported import read_exported
+from eosvos.meta.hub import fetch
 from eosvos.meta.learner import MetaLearner
 from eosvos.meta.model import Model, build_learner, without_weights
+from eosvos.meta.published import from_published, is_published
 from eosvos.meta.stored import (
     ENTRIES,
     FORMAT,
@@ -33,28 +36,30 @@ from eosvos.models.weights import read_saved
 class LoadedCheckpoint:
     """A learner from a checkpoint, and what the checkpoint says about it.
 
-    `stage`: parent or meta; `iteration`: iterations done in it; `digest`: SHA-256 of the file, hexadecimal.
-    `settings`: what the run must be resumed with.
+    `stage`: parent or meta; `iteration`: iterations done in it; `digest`: SHA-256 of its files; `settings`:
+    what the run must be resumed with, empty where there is none to resume; `published`: whether the file is
+    of the published layout.
     """
 
     learner: MetaLearner
     model: Model
     finetune: Finetune
-    stage: str
+    stage: Literal["parent", "meta"]
     iteration: int
     digest: str
     settings: dict[str, Any]
+    published: bool
 
 
 def read_checkpoint(path: Path, trusted: Sequence[str] = ()) -> tuple[dict[str, Any], Stored]:
-    """What a checkpoint of train.py holds, on the CPU, and the configuration in it.
+    """What a checkpoint holds, on the CPU, and the configuration in it.
 
-    Nothing in the file is executed, and its configuration asks for nothing outside of eosvos and the
-    `trusted` packages. Raises UserError if the file is no such checkpoint.
+    Nothing in it is executed, and its configuration asks for nothing outside of eosvos and the `trusted`
+    packages. Raises UserError if the file or folder is no checkpoint.
     """
-    if not os.path.exists(path):
-        raise UserError(f"checkpoint={path}: there is no such file")
-    content = read_saved(path, refusal(path))
+    content = read_exported(path) if path.is_dir() else read_saved(path, refusal(path))
+    if is_published(content):
+        content = from_published(content, path)
     configuration = content.get(KEY) if isinstance(content, Mapping) else None
     if isinstance(configuration, Mapping):
         version = configuration.get("format")
@@ -66,18 +71,21 @@ def read_checkpoint(path: Path, trusted: Sequence[str] = ()) -> tuple[dict[str, 
 
 
 def load_checkpoint(
-    path: str | Path,
+    checkpoint: str | Path,
     device: str | torch.device = "cpu",
     changes: Mapping[str, Any] | None = None,
     trusted: Sequence[str] = (),
 ) -> LoadedCheckpoint:
     """The learner of a checkpoint, on a device.
 
-    changes: new values of settings that do not depend on the weights, as {"segmenter.select": "score"}.
-    trusted: packages beside eosvos whose networks the checkpoint may ask for. Raises UserError if the file is
-    broken or foreign, if weights or learning rates are not finite, or if its network has no such setting.
+    checkpoint: a file of train.py or of the published system (method, section 9), an exported folder, the
+    name of weights that come with eosvos, or a repository of the Hugging Face Hub, hf://OWNER/NAME or
+    hf://OWNER/NAME@REVISION. changes: new values of settings that do not depend on the weights, as
+    {"segmenter.select": "score"}. trusted: packages beside eosvos whose networks the checkpoint may ask for.
+    Raises UserError if it is broken or foreign, if weights or learning rates are not finite, or if its
+    network has no such setting.
     """
-    path = Path(path).expanduser()
+    path = fetch(checkpoint)
     content, configuration = read_checkpoint(path, trusted)
     model = _changed(configuration.model, changes or {}, path)
     try:
@@ -93,8 +101,9 @@ def load_checkpoint(
         finetune=configuration.finetune,
         stage=configuration.stage,
         iteration=content["iteration"],
-        digest=digest_of(path),
+        digest=_digest(path),
         settings=content[SETTINGS],
+        published=is_published(content),
     )
 
 
@@ -124,7 +133,6 @@ def load_learner(learner: MetaLearner, state: Any, beginning: str, prefix: str =
         raise UserError(f"{beginning}: a learning rate is infinite")
 
 
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with open(path, "rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+def _digest(path: Path) -> str:
+    """SHA-256 of a file, or of an exported checkpoint's files one after the other, hexadecimal."""
+    return file_digest(*([path / name for name in FILES] if path.is_dir() else [path])).hex()

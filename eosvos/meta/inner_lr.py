@@ -1,6 +1,6 @@
 """Inner learning rates, as gradient transforms of learn2learn's update rule (method, section 4)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,20 @@ class LearningRate(nn.Module):
         bounds = torch.tensor([_MIN_LR if self.log else 0.0, torch.inf if maximum is None else maximum])
         low, high = (bounds.log() if self.log else bounds).tolist()
         self.value.clamp_(low, high)
+
+
+def lr_values(rates: Sequence[LearningRate]) -> list[Tensor]:
+    """`LearningRate.lr` of many, in one operation."""
+    values: list[Tensor] = [rate.value for rate in rates]
+    return list(torch._foreach_exp(values)) if rates[0].log else values
+
+
+def clipped(gradients: list[Tensor], max_grad_norm: float | None) -> list[Tensor]:
+    """Scale each of some gradients [N, ...] as `LearningRate` does, all in a few operations."""
+    if max_grad_norm is None:
+        return gradients
+    norms = torch.stack(torch._foreach_norm(gradients)).clamp_min(max_grad_norm)
+    return list(torch._foreach_mul(gradients, (max_grad_norm / norms).unbind()))
 
 
 def lr_shape(parameter: Tensor, level: str) -> tuple[int, ...]:

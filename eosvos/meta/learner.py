@@ -1,45 +1,38 @@
 """MetaLearner: initial weights, inner learning rates, and the inner loop of training and inference."""
 
 import copy
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
 import torch
-from learn2learn import clone_module
 from learn2learn.algorithms import GBML
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from eosvos.compat.learn2learn import PartlySecondOrderUpdate, transform_of
-from eosvos.config.meta import InnerLR
+from eosvos.config.meta import EarlyStopping, InnerLR
 from eosvos.errors import UserError
+from eosvos.meta.adaptation import Adaptation, FirstOrder, Unrolled
 from eosvos.meta.inner_lr import LearningRate, lr_transform
-from eosvos.models.segmenter import Batch, Segmenter
-
-
-@dataclass(frozen=True)
-class InnerStep:
-    """The segmenter after an inner step, and the support loss (scalar) before it."""
-
-    segmenter: Segmenter
-    loss: Tensor
+from eosvos.models.segmenter import Batch, FrozenMaps, Segmenter
 
 
 @dataclass(frozen=True)
 class MetaGradient:
-    """What one task contributes: gradients of the query loss in the order of `MetaLearner.parameters()`, and
-    scalar losses.
+    """What one task contributes: gradients of the query loss in the order of
+    `MetaLearner.meta_parameters()`, the query loss (scalar), and the support loss before each inner step
+    (float [steps taken]).
     """
 
     gradients: list[Tensor]
     query_loss: Tensor
-    support_loss_first: Tensor
-    support_loss_last: Tensor
+    support_losses: Tensor
 
     def is_finite(self) -> bool:
         """Whether the losses and every gradient are finite."""
-        tensors = [self.query_loss, self.support_loss_last, *self.gradients]
+        tensors = [self.query_loss, self.support_losses, *self.gradients]
         return bool(get_total_norm(tensors).isfinite())
 
 
@@ -69,7 +62,9 @@ class MetaLearner(nn.Module):
             )
         if not train_encoder:
             segmenter.backbone.requires_grad_(False)
+            segmenter.frozen_maps = FrozenMaps()
         self.inner_lr = inner_lr
+        self.order = order
         options = dict(first_order=order != "second_order", allow_unused=True, allow_nograd=True)
         transform = lr_transform(inner_lr)
         if order == "second_order_heads":
@@ -103,47 +98,30 @@ class MetaLearner(nn.Module):
             if transform is not None:
                 yield name, cast(LearningRate, transform)
 
-    def inner_loop(
-        self, batches: Iterable[Batch], differentiable: bool, start: Segmenter | None = None
-    ) -> Iterator[InnerStep]:
-        """The inner loop: one update p <- p - lr * gradient per batch (method, section 4).
+    def inner_loop(self, batches: Iterable[Batch], adaptation: Adaptation | Unrolled) -> Iterator[Tensor]:
+        """The inner loop: one step of an adaptation per batch (method, section 4).
 
-        Yields after every step, and does not change this learner (or `start`). The yielded segmenter is one
-        object, whose weights the next step replaces. With `differentiable`, its weights carry the graph to
-        the initial weights and inner learning rates; otherwise every step starts from leaf weights, so that
-        memory does not grow with the number of steps.
-
-        batches: images float [B, 3, H, W] in 0..1, masks uint8 [B, H, W] of 0, 1, 255. start: a segmenter
-        whose weights are adapted instead of the initial ones.
+        Yields the support loss (scalar) before each step, after it. batches: images float [B, 3, H, W] in
+        0..1, masks uint8 [B, H, W] of 0, 1, 255.
         """
-        with torch.set_grad_enabled(differentiable):
-            learner = self.gbml.clone()
-            if start is not None:
-                learner.module = clone_module(start)
-        self._match_trainability(learner.module)
         for images, masks in batches:
             with torch.enable_grad():
-                loss = total_loss(learner.module, images, masks)
-            with torch.set_grad_enabled(differentiable):
-                learner.adapt(loss)
-            self._match_trainability(learner.module)
-            yield InnerStep(learner.module, loss.detach())
+                loss = total_loss(adaptation.segmenter, images, masks)
+                adaptation.step(loss)
+            yield loss.detach()
 
-    def _match_trainability(self, adapted: nn.Module) -> None:
-        for initial, parameter in zip(self.segmenter.parameters(), adapted.parameters(), strict=True):
-            if parameter.is_leaf:
-                parameter.requires_grad_(initial.requires_grad)
+    def adapt(self, batches: Iterable[Batch], start: Segmenter | None = None) -> Segmenter:
+        """The segmenter after one inner step per batch, see `inner_loop`; a copy of the start without any.
 
-    def adapt(
-        self, batches: Iterable[Batch], differentiable: bool = False, start: Segmenter | None = None
-    ) -> Segmenter:
-        """The segmenter after one inner step per batch, see `inner_loop`; a copy of the start without any."""
-        segmenter = None
-        for step in self.inner_loop(batches, differentiable, start):
-            segmenter = step.segmenter
-        if segmenter is None:
-            segmenter = copy.deepcopy(self.segmenter if start is None else start)
-        return segmenter
+        start: a segmenter whose weights are adapted instead of the initial ones. Neither is changed.
+        """
+        adaptation = Adaptation(start or self.segmenter, *self._rates())
+        for _ in self.inner_loop(batches, adaptation):
+            pass
+        return adaptation.segmenter
+
+    def _rates(self) -> tuple[dict[str, LearningRate], float | None]:
+        return dict(self.named_inner_lrs()), self.inner_lr.max_grad_norm
 
     def meta_gradient(
         self,
@@ -151,6 +129,7 @@ class MetaLearner(nn.Module):
         query: Sequence[Batch],
         query_weights: Sequence[float],
         truncate_every: int | None = None,
+        early_stopping: EarlyStopping | None = None,
     ) -> MetaGradient:
         """Gradient of the query loss after adaptation, with respect to the initial weights and the inner
         learning rates (method, section 6).
@@ -158,31 +137,33 @@ class MetaLearner(nn.Module):
         support: one batch per inner step. query: batches whose losses are added up. query_weights: one per
         inner step; the query loss after step k is multiplied by query_weights[k] (0: it is not computed).
         truncate_every: detach the weights after every so many steps; query losses after that have gradients
-        for the inner learning rates alone.
+        for the inner learning rates alone. early_stopping: when to leave out the steps to come, whose query
+        weights the last step then gets.
         """
-        query_gradients: list[tuple[Tensor, Tensor]] = []
+        stopping = early_stopping or EarlyStopping()
+        first_order = self.order == "first_order"
+        adaptation = FirstOrder(self.segmenter, *self._rates()) if first_order else Unrolled(self.gbml)
         query_losses: list[Tensor] = []
         support_losses: list[Tensor] = []
-        for step, (inner, weight) in enumerate(
-            zip(self.inner_loop(support, True), query_weights, strict=True), start=1
+        for step, (support_loss, weight) in enumerate(
+            zip(self.inner_loop(support, adaptation), query_weights, strict=True), start=1
         ):
-            support_losses.append(inner.loss)
+            support_losses.append(support_loss)
+            stops = _has_stalled(support_losses, stopping)
+            if stops:
+                weight = sum(query_weights[step - 1 :])
             if weight:
-                loss = weight * torch.stack([total_loss(inner.segmenter, *batch) for batch in query]).sum()
-                query_gradients += _weights_and_gradients(inner.segmenter, loss)
+                losses = [total_loss(adaptation.segmenter, *batch) for batch in query]
+                loss = weight * torch.stack(losses).sum()
+                adaptation.add_query(loss)
                 query_losses.append(loss.detach())
+            if stops:
+                break
             if truncate_every and step % truncate_every == 0:
-                _detach_parameters(inner.segmenter)
-        # One backward pass through the inner steps for the query losses of all steps together.
-        adapted, gradients = zip(*query_gradients, strict=True)
-        parameters = self.meta_parameters()
-        propagated = torch.autograd.grad(adapted, parameters, gradients, allow_unused=True)
-        meta_gradient = [
-            torch.zeros_like(p) if gradient is None else gradient
-            for p, gradient in zip(parameters, propagated, strict=True)
-        ]
+                adaptation.truncate()
+        gradients = adaptation.meta_gradient(self.meta_parameters())
         query_loss = torch.stack(query_losses).sum()
-        return MetaGradient(meta_gradient, query_loss, support_losses[0], support_losses[-1])
+        return MetaGradient(gradients, query_loss, torch.stack(support_losses))
 
     @torch.no_grad()
     def clamp_inner_lrs(self) -> None:
@@ -191,17 +172,13 @@ class MetaLearner(nn.Module):
             learning_rate.clamp_(self.inner_lr.max)
 
     @torch.no_grad()
-    def inner_lr_statistics(self) -> dict[str, float]:
-        """Mean inner learning rate of all weights (`inner_lr/mean`), and of each block (`inner_lr/<block>`:
-        the first two parts of the weights' names).
-        """
+    def inner_lrs_by_block(self) -> dict[str, Tensor]:
+        """The inner learning rates, float [N], of each block: the first two parts of the weights' names."""
         blocks: dict[str, list[Tensor]] = {}
         for name, learning_rate in self.named_inner_lrs():
             block = ".".join(name.split(".")[:2])
             blocks.setdefault(block, []).append(learning_rate.lr().reshape(-1))
-        all_lrs = torch.cat([lr for lrs in blocks.values() for lr in lrs])
-        per_block = {f"inner_lr/{block}": torch.cat(lrs).mean().item() for block, lrs in blocks.items()}
-        return {"inner_lr/mean": all_lrs.mean().item(), **per_block}
+        return {block: torch.cat(lrs) for block, lrs in blocks.items()}
 
     def with_fixed_lr(self, lr: float) -> "MetaLearner":
         """A learner with a copy of the same initial weights, and one fixed learning rate for all of them."""
@@ -220,17 +197,12 @@ def total_loss(segmenter: Segmenter, images: Tensor, masks: Tensor) -> Tensor:
     return torch.stack(list(segmenter.losses(images, masks).values())).sum()
 
 
-def _weights_and_gradients(segmenter: Segmenter, loss: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """The adapted weights that a loss (scalar) depends on, each with the loss's gradient."""
-    weights = [p for p in segmenter.parameters() if p.requires_grad]
-    gradients = torch.autograd.grad(loss, weights, allow_unused=True)
-    return [(p, g) for p, g in zip(weights, gradients, strict=True) if g is not None]
-
-
-def _detach_parameters(module: nn.Module) -> None:
-    for child in module.modules():
-        for name, parameter in child._parameters.items():
-            if parameter is not None:
-                child._parameters[name] = cast(
-                    nn.Parameter, parameter.detach().requires_grad_(parameter.requires_grad)
-                )
+def _has_stalled(losses: Sequence[Tensor], stopping: EarlyStopping) -> bool:
+    """Whether the last `patience` of some losses (scalars) are no improvement on the lowest before each."""
+    if stopping.patience is None:
+        return False
+    lowest, stalled = math.inf, 0
+    for loss in torch.stack(list(losses)).tolist():
+        improves = loss < lowest - stopping.min_delta
+        lowest, stalled = (loss, 0) if improves else (lowest, stalled + 1)
+    return stalled >= stopping.patience

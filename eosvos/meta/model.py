@@ -3,7 +3,9 @@
 from typing import Any, Literal, Self, TypeVar
 
 from eosvos.config.build import build, build_a
+from eosvos.config.components import Component
 from eosvos.config.meta import InnerLR
+from eosvos.config.models import MaskRCNN
 from eosvos.config.setting import Settings
 from eosvos.config.training import Config
 from eosvos.meta.learner import MetaLearner
@@ -16,8 +18,8 @@ M = TypeVar("M", bound="Model")
 class Model(Settings):
     """What a learner is built from; segmenter and backbone each by their `_target_`."""
 
-    segmenter: dict[str, Any]
-    backbone: dict[str, Any]
+    segmenter: Component
+    backbone: Component
     inner_lr: InnerLR
     order: Literal["first_order", "second_order_heads", "second_order"]
     train_encoder: bool
@@ -60,10 +62,11 @@ def build_learner(model: Model, seed: int) -> MetaLearner:
 def build_segmenter(segmenter: dict[str, Any], backbone: dict[str, Any]) -> Segmenter:
     """The segmenter on its backbone, whose weights are not read where the segmenter's bring them all.
 
-    A file does, or is refused; coco does for a ResNet-50, but leaves a ResNet-101 its own body.
+    A file does, or is refused; so does coco, but for Mask R-CNN it leaves a ResNet-101 its own body.
     """
     weights = segmenter.get("weights", "none")
-    if weights != "none" and (weights != "coco" or backbone.get("name") == "resnet50"):
+    of_resnet50 = weights == "coco" and segmenter["_target_"] == MaskRCNN.target
+    if weights != "none" and not (of_resnet50 and backbone.get("name") != "resnet50"):
         backbone = _weightless(backbone)
     return build_a(Segmenter, segmenter, build(backbone))
 

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from itertools import chain, repeat
-from typing import Any, cast
+from typing import Any, Protocol, TypedDict, cast
 
 import pytorch_lightning as pl
 import torch
@@ -23,8 +23,32 @@ from eosvos.seeding import isolated_rng
 
 _log = logging.getLogger(__name__)
 
-Evaluate = Callable[[MetaLearner, VideoSequence], Sequence[tuple[float, float]]]
-"""Segments a sequence from its first masks: (J, F) of every object, each in 0..1."""
+
+class Evaluated(Protocol):
+    """What is known of a segmented sequence."""
+
+    @property
+    def j_and_f(self) -> Sequence[tuple[float, float]]:
+        """(J, F) of every object, each in 0..1."""
+
+
+Evaluate = Callable[[MetaLearner, VideoSequence], Evaluated]
+"""Segments a sequence from its first masks."""
+
+
+class Iteration(TypedDict):
+    """What a meta iteration gives to callbacks: it is of all processes.
+
+    losses: means over the finite tasks, see `MetaModule.sum_over_tasks`; empty without one. left_out: names
+    of the other tasks. grad_norms: of the mean meta-gradient before it is clipped, scalar, by group of the
+    outer optimiser (empty without a step); lrs: of the step, by group. seconds: how long it took.
+    """
+
+    losses: list[float]
+    left_out: list[str]
+    grad_norms: dict[str, Tensor]
+    lrs: dict[str, float]
+    seconds: float
 
 
 class MetaModule(pl.LightningModule):
@@ -35,8 +59,13 @@ class MetaModule(pl.LightningModule):
     are added up in one all-reduce per iteration, so that any number of processes takes the same step. DDP's
     reducer is not involved.
 
-    iterations: how many meta iterations the schedule of the outer learning rates has. evaluate: scores a
-    sequence in validation; None: no scores. Training ends with a UserError after
+    Callbacks log: they get the `Iteration`, and what `evaluate` makes of a sequence; `scores` has what the
+    last validation has found, by name.
+
+    iterations: how many meta iterations the schedule of the outer learning rates has; `time_spent`: the share
+    of a limited time that is over, by which it may end before (see `build_schedule`). evaluate: scores a
+    sequence in validation; None: no scores. val_sets: names of the data sets to validate on, in the order of
+    their loaders; "" is that of the only one. Training ends with a UserError after
     `meta.max_nonfinite_iterations` meta iterations in a row without a finite task, and where no iteration had
     one.
     """
@@ -48,6 +77,7 @@ class MetaModule(pl.LightningModule):
         iterations: int,
         seed: int = 0,
         evaluate: Evaluate | None = None,
+        val_sets: Sequence[str] = ("",),
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -57,47 +87,63 @@ class MetaModule(pl.LightningModule):
         self.seed = seed
         self.evaluate = evaluate
         self.iteration = 0
+        self.time_spent = 0.0
         self.nonfinite_iterations = 0
+        self._left_out: list[str] = []
         self._nonfinite_tasks: list[str] = []
-        self._scores: list[tuple[float, float]] = []
+        self.scores: dict[str, float] = {}
+        self._scores: dict[str, list[tuple[float, float]]] = {name: [] for name in val_sets}
 
     def configure_optimizers(self) -> Any:
         """One optimiser with groups, and the schedule of its learning rates per meta iteration."""
         optimizer = build_optimizer(self.learner, self.meta.outer)
-        schedule = build_schedule(optimizer, self.meta.outer.min_lr_ratio, self.iterations)
+        min_lr_ratio = self.meta.outer.min_lr_ratio
+        schedule = build_schedule(
+            optimizer, min_lr_ratio, self.iterations, time_spent=lambda: self.time_spent
+        )
         return [optimizer], [{"scheduler": schedule}]
 
-    def training_step(self, tasks: list[Task], batch_idx: int) -> None:
+    def training_step(self, tasks: list[Task], batch_idx: int) -> Iteration:
         """One meta iteration: adapt to each task, step along the mean meta-gradient of the finite ones."""
         started = time.perf_counter()
-        gradients, (query, first, last, finite) = self.sum_over_tasks(tasks)
-        self._step(gradients, int(finite))
+        self._left_out = []
+        gradients, losses, count = self.sum_over_tasks(tasks)
+        finite = int(count)
+        lrs = {group["name"]: group["lr"] for group in cast(Optimizer, self.optimizers()).param_groups}
+        grad_norms = self._step(gradients, finite)
         # Before anything that can fail: a checkpoint must not repeat a step that it holds.
         self.iteration += 1
-        metrics = {"meta/nonfinite_tasks": len(tasks) * self.trainer.world_size - finite.item()}
+        left_out: list[str] = []
+        if finite < len(tasks) * self.trainer.world_size:
+            left_out = sorted(chain(*all_gather(self._left_out)))
+            self._nonfinite_tasks += left_out
+        means = (losses / count).tolist() if finite else []
         if finite:
-            names = ("meta/query_loss", "meta/support_loss_first", "meta/support_loss_last")
-            losses_by_name = zip(names, (query, first, last), strict=True)
-            metrics |= {name: (total / finite).item() for name, total in losses_by_name}
-        self._log_iteration({**metrics, "meta/seconds": time.perf_counter() - started}, self.iteration - 1)
+            self.log("loss", means[0], prog_bar=True, logger=False)
+        seconds = time.perf_counter() - started
+        return Iteration(losses=means, left_out=left_out, lrs=lrs, grad_norms=grad_norms, seconds=seconds)
 
-    def sum_over_tasks(self, tasks: list[Task]) -> tuple[list[Tensor], Tensor]:
+    def sum_over_tasks(self, tasks: list[Task]) -> tuple[list[Tensor], Tensor, Tensor]:
         """Sums over the finite tasks of all processes, whose own share is `tasks`.
 
-        Returns the meta-gradients, in the order and shapes of `MetaLearner.meta_parameters()`, and
-        float [4]: query loss, first and last support loss, number of tasks.
+        Returns the meta-gradients, in the order and shapes of `MetaLearner.meta_parameters()`; float
+        [1 + inner steps], the query loss and the support loss before each step, or the last one where the
+        inner loop has ended early; the number of tasks (scalar).
         """
+        steps = len(self.meta.query_weights)
         sums = [torch.zeros_like(p) for p in self.learner.meta_parameters()]
-        sums.append(torch.zeros(4, device=self.device))
+        sums.append(torch.zeros(2 + steps, device=self.device))
         for task in tasks:
             result = self._meta_gradient(task)
             if result is None:
                 continue
-            losses = torch.stack([result.query_loss, result.support_loss_first, result.support_loss_last])
-            contribution = [*result.gradients, torch.cat([losses, losses.new_ones(1)])]
+            support = result.support_losses
+            support = torch.cat([support, support[-1:].expand(steps - len(support))])
+            ones = support.new_ones(1)
+            contribution = [*result.gradients, torch.cat([result.query_loss[None], support, ones])]
             torch._foreach_add_(sums, contribution)
-        *gradients, losses = all_reduce_sum(sums)
-        return gradients, losses
+        *gradients, sums_of_losses = all_reduce_sum(sums)
+        return gradients, sums_of_losses[:-1], sums_of_losses[-1]
 
     def _meta_gradient(self, task: Task) -> MetaGradient | None:
         weights = self.meta.query_weights
@@ -106,7 +152,9 @@ class MetaModule(pl.LightningModule):
             (image[None], mask[None]) for image, mask in zip(task.query_images, task.query_masks, strict=True)
         ]
         with isolated_rng(self.seed, "adapt", task.iteration, task.slot):
-            result = self.learner.meta_gradient(support, query, weights, self.meta.truncate_every)
+            result = self.learner.meta_gradient(
+                support, query, weights, self.meta.truncate_every, self.meta.early_stopping
+            )
         if result.is_finite():
             return result
         _log.warning(
@@ -114,10 +162,11 @@ class MetaModule(pl.LightningModule):
             task.iteration,
             task.name,
         )
-        self._nonfinite_tasks.append(task.name)
+        self._left_out.append(task.name)
         return None
 
-    def _step(self, gradients: Sequence[Tensor], finite: int) -> None:
+    def _step(self, gradients: Sequence[Tensor], finite: int) -> dict[str, Tensor]:
+        """Take the outer step, if a task was finite; returns the norms of the meta-gradient, by group."""
         optimizer = cast(Optimizer, self.optimizers())
         self.nonfinite_iterations = 0 if finite else self.nonfinite_iterations + 1
         never = not finite and not self.global_step and self.iteration + 1 == self.iterations
@@ -127,61 +176,74 @@ class MetaModule(pl.LightningModule):
                 f"{self.iteration}; lower meta.inner_lr.init, meta.inner_lr.max or the lr of "
                 "meta.outer.optimizer, or set meta.outer.max_grad_norm"
             )
+        norms: dict[str, Tensor] = {}
         if finite:
             for parameter, gradient in zip(self.learner.meta_parameters(), gradients, strict=True):
                 parameter.grad = gradient / finite
-            clip_meta_gradient(optimizer, self.meta.outer.max_grad_norm)
+            norms = clip_meta_gradient(optimizer, self.meta.outer)
             optimizer.step()
-            optimizer.zero_grad()
+            self.learner.zero_grad()
             self.learner.clamp_inner_lrs()
         cast(LambdaLR, self.lr_schedulers()).step()
+        return norms
 
     def on_train_end(self) -> None:
         """Say once which tasks of all processes were left out."""
-        names = sorted(chain(*all_gather(self._nonfinite_tasks)))
+        names = sorted(self._nonfinite_tasks)
         if names and is_rank_zero():
             _log.warning(
                 "%d tasks were left out, whose losses were not finite: %s", len(names), listing(names)
             )
 
-    def _log_iteration(self, metrics: dict[str, float], iteration: int) -> None:
-        if "meta/query_loss" in metrics:
-            self.log("loss", metrics["meta/query_loss"], prog_bar=True, logger=False)
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it late
-        if iteration % every == 0 or metrics["meta/nonfinite_tasks"]:
-            self._write({**metrics, **self.learner.inner_lr_statistics()}, iteration)
-
-    def _write(self, metrics: dict[str, float], iteration: int) -> None:
-        # Lightning's own step counts optimiser steps, which stand still when no task was finite.
-        for logger in self.loggers:
-            logger.log_metrics(metrics, step=iteration)
-
     def validation_step(  # type: ignore[override]  # Lightning hands any value on to callbacks
-        self, sequence: VideoSequence | None, batch_idx: int
-    ) -> UserError | None:
+        self, sequence: VideoSequence | None, batch_idx: int, dataloader_idx: int = 0
+    ) -> Evaluated | UserError | None:
         """Segment one sequence (None: this process has fewer than the others) and keep its scores.
 
-        Returns the error where a file cannot be read: raised, it would leave the other processes waiting.
+        dataloader_idx: the number of its data set. Returns what `evaluate` makes of it, or the error where a
+        file cannot be read: raised, it would leave the other processes waiting.
         """
-        if sequence is not None and self.evaluate is not None:
-            try:
-                self._scores.extend(self.evaluate(self.learner, sequence))
-            except UserError as error:
-                return error
-        return None
+        if sequence is None or self.evaluate is None:
+            return None
+        try:
+            evaluated = self.evaluate(self.learner, sequence)
+        except UserError as error:
+            return error
+        list(self._scores.values())[dataloader_idx].extend(evaluated.j_and_f)
+        return evaluated
 
     def on_validation_epoch_end(self) -> None:
-        """Average J and F over the objects of all processes' sequences, each counted once."""
-        scores = torch.tensor(self._scores, dtype=torch.float64).reshape(-1, 2)
-        self._scores = []
-        [total] = all_reduce_sum(
-            [torch.cat([scores.sum(0), torch.tensor([float(len(scores))])]).to(self.device)]
-        )
+        """Take J and F of every data set, and their means over data sets, which the progress bar shows."""
+        totals = self._score_totals()
         if self.evaluate is None:
             return
-        if total[2] == 0:
-            abort_all_ranks("no validation video has a frame to score: give masks for more of their frames")
-        j, f = (total[:2] / total[2]).tolist()
-        metrics = {"val/J": j, "val/F": f, "val/J&F": (j + f) / 2}
-        self.log_dict(metrics, prog_bar=True, logger=False)
-        self._write(metrics, self.iteration)
+        scores = {}
+        for name, total in totals.items():
+            if total[2] == 0:
+                of_set = f" of {name}" if name else ""
+                abort_all_ranks(
+                    f"no validation video{of_set} has a frame to score: give masks for more of their frames"
+                )
+            scores[name] = (total[:2] / total[2]).tolist()
+        mean = _metrics("val", *(sum(values) / len(scores) for values in zip(*scores.values(), strict=True)))
+        by_set: dict[str, float] = {}
+        for name, (j, f) in scores.items():
+            by_set |= _metrics(f"val/{name}", j, f) if name else {}
+        self.log_dict(mean, prog_bar=True, logger=False)
+        self.log_dict(by_set, logger=False)
+        self.scores = mean | by_set
+
+    def _score_totals(self) -> dict[str, Tensor]:
+        """For each data set float64 [3]: sums of J and F over the objects of all processes' sequences, each
+        counted once, and their number. They begin anew."""
+        sums = []
+        for scores in self._scores.values():
+            of_set = torch.tensor(scores, dtype=torch.float64).reshape(-1, 2)
+            sums.append(torch.cat([of_set.sum(0), torch.tensor([float(len(of_set))])]))
+            scores.clear()
+        [totals] = all_reduce_sum([torch.stack(sums).to(self.device)])
+        return dict(zip(self._scores, totals, strict=True))
+
+
+def _metrics(prefix: str, j: float, f: float) -> dict[str, float]:
+    return {f"{prefix}/J": j, f"{prefix}/F": f, f"{prefix}/J&F": (j + f) / 2}

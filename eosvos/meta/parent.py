@@ -5,7 +5,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.nn.utils import get_total_norm
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from eosvos.config.training import Parent
@@ -17,10 +17,11 @@ from eosvos.seeding import isolated_rng
 
 
 class ParentModule(pl.LightningModule):
-    """Trains a learner's initial weights on the support frames of tasks; it does not change inner learning
-    rates.
+    """Trains a learner's initial weights on the support frames of tasks, whose masks may hold the ids of all
+    objects of a frame; it does not change inner learning rates.
 
     Every process averages the losses of its share of the batch, and DDP averages the gradients.
+    `time_spent`: see MetaModule.
     """
 
     def __init__(self, learner: MetaLearner, parent: Parent, seed: int = 0) -> None:
@@ -29,11 +30,15 @@ class ParentModule(pl.LightningModule):
         self.parent = parent
         self.seed = seed
         self.iteration = 0
+        self.time_spent = 0.0
 
     def configure_optimizers(self) -> Any:
-        """The optimiser of the weights; its learning rate falls along a half cosine to a hundredth."""
-        optimizer = torch_optimizer(self.parent.optimizer, self.learner.weights())
-        schedule = build_schedule(optimizer, 0.01, self.parent.steps)
+        """The optimiser of the weights, and the schedule of its learning rate per step."""
+        parent = self.parent
+        optimizer = torch_optimizer(parent.optimizer, self.learner.weights())
+        schedule = build_schedule(
+            optimizer, parent.min_lr_ratio, parent.steps, parent.warmup_steps, lambda: self.time_spent
+        )
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def training_step(self, tasks: list[Task], batch_idx: int) -> Tensor:
@@ -51,9 +56,9 @@ class ParentModule(pl.LightningModule):
         return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """End all processes, which have the same gradient, if it is not finite; the weights stay."""
-        gradients = [weight.grad for weight in self.learner.weights() if weight.grad is not None]
-        if not get_total_norm(gradients).isfinite():
+        """Clip the gradient; end all processes, which have the same, if it is not finite."""
+        norm = clip_grad_norm_(self.learner.weights(), self.parent.max_grad_norm or torch.inf)
+        if not norm.isfinite():
             self._end("the gradient")
 
     def _end(self, what: str) -> None:

@@ -1,4 +1,4 @@
-"""What a checkpoint of train.py must hold, entry by entry."""
+"""What a checkpoint must hold, entry by entry."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from eosvos.config.inference import Finetune
-from eosvos.config.schema import DECLARED
 from eosvos.config.setting import Settings
 from eosvos.errors import UserError
 from eosvos.meta.model import Model
@@ -20,6 +19,8 @@ SETTINGS = "eosvos_run"
 FORMAT = 4
 ENTRIES = {"state_dict": {}, KEY: {"model": {"segmenter": {}, "backbone": {}}}, SETTINGS: {}, "iteration": 0}
 """What is read of a checkpoint, but what Lightning reads: its groups, and a number."""
+LATER = (f"{KEY}.finetune.distinct_copies",)
+"""Keys that came after the format: without one its default holds, which is how it was before."""
 PREFIX = "learner."
 """What the names of a learner's weights begin with there."""
 
@@ -35,7 +36,7 @@ class Stored(Settings):
 
 def refusal(path: Path) -> str:
     """How the sentence begins that refuses a file."""
-    return f"checkpoint={path} is broken, or no checkpoint of train.py"
+    return f"checkpoint={path} is broken, or no checkpoint of eosvos"
 
 
 def refuse(beginning: str, problems: Iterable[str]) -> None:
@@ -46,36 +47,25 @@ def refuse(beginning: str, problems: Iterable[str]) -> None:
 
 def stored(values: Mapping[str, Any], beginning: str) -> Stored:
     """The configuration with these values; raises UserError, `beginning` with the entry, if it is none."""
-    name = KEY
     try:
         whole = Stored(**values)
-        networks = {}
-        for part in ("segmenter", "backbone"):
-            name = f"{KEY}.model.{part}"
-            networks[part] = _component(getattr(whole.model, part))
     except ValidationError as error:
         first = error.errors()[0]
-        entry = ".".join([name, *map(str, first["loc"])])
+        entry = ".".join([KEY, *map(str, first["loc"])])
         raise UserError(f"{beginning}: {entry} is not as it must be ({first['msg']})") from None
-    refuse(beginning, _absent(values, whole, KEY))
-    return whole.model_copy(update={"model": whole.model.model_copy(update=networks)})
+    # Another version's default could be another.
+    missing = (key for key in _not_given(whole, f"{KEY}.") if key not in LATER)
+    refuse(beginning, (f"{key} is missing" for key in missing))
+    return whole
 
 
-def _absent(values: Mapping[str, Any], settings: Settings, name: str) -> Iterator[str]:
-    """Say which of the settings, nested ones too, have no value: a default could be another than it was."""
-    for key, setting in settings:
-        if key not in values:
-            yield f"{name}.{key} is missing"
-        elif isinstance(setting, Settings):
-            yield from _absent(values[key], setting, f"{name}.{key}")
-
-
-def _component(values: dict[str, Any]) -> dict[str, Any]:
-    declared = DECLARED.get(values.get("_target_"))
-    if declared is None:
-        return values
-    settings = {key: value for key, value in values.items() if key != "_target_"}
-    return {"_target_": values["_target_"], **declared(**settings).model_dump()}
+def _not_given(settings: Settings, prefix: str = "") -> Iterator[str]:
+    """The keys, in groups too, that have their default because no value was given."""
+    for name, value in settings:
+        if name not in settings.model_fields_set:
+            yield prefix + name
+        elif isinstance(value, Settings):
+            yield from _not_given(value, f"{prefix}{name}.")
 
 
 def misfits(value: Any, like: Any, name: str = "") -> Iterator[str]:
@@ -84,18 +74,17 @@ def misfits(value: Any, like: Any, name: str = "") -> Iterator[str]:
     A tensor [...] is of the same shape, and finite where the one in `like` is; where that has None, there may
     be any tensor.
     """
-    dot = name and f"{name}."
-    if isinstance(like, Mapping) and isinstance(value, Mapping):
-        for key, item in like.items():
-            if key in value:
-                yield from misfits(value[key], item, f"{dot}{key}")
-            else:
-                yield f"{dot}{key} is missing"
-    elif isinstance(like, list | tuple) and isinstance(value, list | tuple):
+    if isinstance(like, list | tuple) and isinstance(value, list | tuple):
         if len(value) != len(like):
             yield f"{name} has {len(value)} entries and not {len(like)}"
-        for i, (item, wanted) in enumerate(zip(value, like, strict=False)):
-            yield from misfits(item, wanted, f"{dot}{i}")
+        value, like = dict(enumerate(value)), dict(enumerate(like))
+    if isinstance(like, Mapping) and isinstance(value, Mapping):
+        for key, item in like.items():
+            path = f"{name}.{key}" if name else str(key)
+            if key in value:
+                yield from misfits(value[key], item, path)
+            else:
+                yield f"{path} is missing"
     elif not _is_like(value, like):
         yield f"{name or 'what it holds'} is not of the kind that belongs there"
     elif not _is_finite(value) and _is_finite(like):

@@ -7,10 +7,10 @@ from torch import nn
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.rpn import RPNHead
-from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import initLevelMapper
 
 from eosvos.compat.torchvision_04 import VERSIONS, VersionedAnchorGenerator, VersionedRPN
+from eosvos.compat.torchvision_waits import FewWaitsRoIAlign
 from eosvos.config import models as config
 from eosvos.errors import UserError
 from eosvos.models.fpn import BackboneWithFPN
@@ -102,7 +102,7 @@ def _mask_head(channels: int, settings: config.MaskRCNN) -> nn.Module:
     return MaskRCNNHeads(channels, layers, 1, norm_layer=group_norm if settings.head_norm else None)
 
 
-def _pooling(backbone: BackboneWithFPN, side: int, sampling_ratio: int) -> MultiScaleRoIAlign:
+def _pooling(backbone: BackboneWithFPN, side: int, sampling_ratio: int) -> FewWaitsRoIAlign:
     """Pool regions from all levels that are not themselves pooled, each from the one that suits its size.
 
     Each of the `side` x `side` cells is the mean of `sampling_ratio` x `sampling_ratio` points.
@@ -111,7 +111,7 @@ def _pooling(backbone: BackboneWithFPN, side: int, sampling_ratio: int) -> Multi
     It finds a region's level by counting doublings of its size, hence the UserError if a stride is left out.
     """
     names = [name for name in backbone.level_names if name != "pool"]
-    pooling = MultiScaleRoIAlign(names, side, sampling_ratio)
+    pooling = FewWaitsRoIAlign(names, side, sampling_ratio)
     exponents = [round(log2(stride)) for stride in backbone.body_strides]
     if exponents != list(range(exponents[0], exponents[-1] + 1)):
         strides = ", ".join(map(str, backbone.body_strides))

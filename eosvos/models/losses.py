@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-IGNORE = 255
+from eosvos.models.segmenter import IGNORE
 
 
 def lovasz_hinge(logits: Tensor, labels: Tensor) -> Tensor:
@@ -20,7 +20,7 @@ def lovasz_hinge(logits: Tensor, labels: Tensor) -> Tensor:
     counted pixel adds 0 to the sum but counts in the average, and without any region the loss is 0. No
     gradient flows through the order of the errors or through their weights.
     """
-    logits = _precise(logits).flatten(1)
+    logits = precise(logits).flatten(1)
     labels = labels.to(logits.dtype).flatten(1)
     counted = labels != IGNORE
     errors = 1 - logits * (2 * labels - 1)
@@ -80,7 +80,7 @@ def class_balanced_bce(
 
 def _as_groups(logits: Tensor, labels: Tensor, per_image: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Logits, labels (0 where ignored) and 1 where a pixel counts, all [groups (images or 1), P]."""
-    logits = _precise(logits)
+    logits = precise(logits)
     logits, labels = (
         x.flatten(1) if per_image else x.flatten()[None] for x in (logits, labels.to(logits.dtype))
     )
@@ -88,6 +88,6 @@ def _as_groups(logits: Tensor, labels: Tensor, per_image: bool) -> tuple[Tensor,
     return logits, labels.masked_fill(~counted, 0), counted.to(logits.dtype)
 
 
-def _precise(logits: Tensor) -> Tensor:
-    """Take logits [...] of 16 bits, as autocast makes them, to float32: sums over pixels need its digits."""
+def precise(logits: Tensor) -> Tensor:
+    """Take logits [...] of 16 bits, as autocast makes them, to float32: sums over many need its digits."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))

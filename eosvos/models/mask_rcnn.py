@@ -5,20 +5,22 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
-from torchvision.models.detection.transform import resize_boxes
-from torchvision.ops import box_iou
+from torchvision.ops import box_iou, nms
 
 from eosvos.compat.torchvision_04 import VersionedRPN, VersionedTransform
+from eosvos.compat.torchvision_waits import paste_mask, scaled_boxes
 from eosvos.config import models as config
-from eosvos.models.coco import load_detector
+from eosvos.models.coco import load_where_it_fits
 from eosvos.models.detector_parts import region_proposal_network, roi_heads
 from eosvos.models.fpn import BackboneWithFPN
-from eosvos.models.losses import IGNORE
 from eosvos.models.proposals import add_prior_proposals, tight_boxes
 from eosvos.models.roi_heads import ObjectRoIHeads
-from eosvos.models.segmenter import Features, Segmenter
+from eosvos.models.segmenter import IGNORE, Features, Segmenter
 
+PREDICTORS = ("roi_heads.box_predictor.", "roi_heads.mask_predictor.mask_fcn_logits.")
+"""What depends on the classes, and stays random unless the weights are for one class, too."""
 IOU_WEIGHT = 0.5  # of the IoU with the prior beside the score, with select=score_iou
 
 
@@ -38,12 +40,12 @@ class Detection:
     """The detection of the object in one frame.
 
     `probability` float [H, W] in 0..1 at the size of the original image, zero outside of the box; `box` float
-    [4] (xmin, ymin, xmax, ymax) in image pixels, or None where the object is lost; `score` in 0..1.
+    [4] (xmin, ymin, xmax, ymax) in image pixels; `score` [] in 0..1, and 0 where the object is lost.
     """
 
     probability: Tensor
-    box: Tensor | None
-    score: float
+    box: Tensor
+    score: Tensor
 
 
 class MaskRCNN(GeneralizedRCNN, Segmenter):
@@ -63,7 +65,7 @@ class MaskRCNN(GeneralizedRCNN, Segmenter):
         transform = VersionedTransform(settings, backbone.image_mean, backbone.image_std)
         super().__init__(backbone, rpn, roi_heads(backbone, settings), transform)
         self.settings = settings
-        load_detector(self, settings.weights)
+        load_where_it_fits(self, settings.weights, MaskRCNN_ResNet50_FPN_Weights.COCO_V1, PREDICTORS)
         self.eval()
 
     def train(self, mode: bool = True) -> "MaskRCNN":
@@ -75,37 +77,36 @@ class MaskRCNN(GeneralizedRCNN, Segmenter):
     def losses(self, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
         """Return the five scalar losses of method, section 2 for images [B, 3, H, W] and masks [B, H, W].
 
-        The targets are the object's tight box and its mask; pixels of value 255 are background to the boxes
-        and left out of the mask loss. For ranges and errors see `Segmenter.losses`. Draws from the global
-        generator.
+        The targets are the tight box and the mask of every object; pixels of value 255 are background to the
+        boxes and left out of the mask loss. For ranges and errors see `Segmenter.losses`. Draws from the
+        global generator.
         """
-        objects = masks == 1
-        boxes = tight_boxes(objects)
-        labels = torch.ones(1, dtype=torch.int64, device=masks.device)
+        targets = _targets(masks)
         self._set_mode(training=True)
-        targets = [
-            {"boxes": box[None], "labels": labels, "masks": _object_and_ignored(mask)}
-            for box, mask in zip(boxes, masks, strict=True)
-        ]
-        return self(images, targets)
+        # Not by torchvision's forward, which waits for the device to look for boxes without an extent.
+        batch, targets = self.transform(images, targets)
+        maps = self.encoded(images, lambda: batch.tensors)
+        proposals, losses = self.rpn(batch, maps, targets)
+        _, of_heads = self.roi_heads(maps, proposals, batch.image_sizes, targets)
+        return {**of_heads, **losses}
 
     def features(self, images: Tensor) -> DetectorFeatures:
         """Compute pyramid and proposals of frames [B, 3, H, W]; see `Segmenter.features`."""
         self._set_mode(training=False)
         batch, _ = self.transform(images)
-        maps = self.backbone(batch.tensors)
+        maps = self.encoded(images, lambda: batch.tensors)
         proposals, _ = self.rpn(batch, maps)
         height, width = images.shape[-2:]
         return DetectorFeatures(maps, (height, width), proposals, tuple(batch.image_sizes[0]))
 
     def segment(
-        self, features: Features, index: int, prior: Tensor | None = None, redetect: bool = False
+        self, features: Features, index: int, prior: Tensor | None = None, redetect: bool | Tensor = False
     ) -> Tensor:
         """Return the probability of `detect`, float [H, W]; see `Segmenter.segment`."""
         return self.detect(features, index, prior, redetect).probability
 
     def detect(
-        self, features: Features, index: int, prior: Tensor | None = None, redetect: bool = False
+        self, features: Features, index: int, prior: Tensor | None = None, redetect: bool | Tensor = False
     ) -> Detection:
         """Detect the object near its `prior` [4], and its mask inside of its box; see `Segmenter.segment`.
 
@@ -117,42 +118,53 @@ class MaskRCNN(GeneralizedRCNN, Segmenter):
         self._set_mode(training=False)
         size = features.network_size
         maps = {name: level[index : index + 1] for name, level in features.maps.items()}
-        proposals = features.proposals[index]
         if prior is not None:
-            prior = resize_boxes(prior[None].to(proposals), features.size, size)[0]
-        proposals = add_prior_proposals(proposals, prior, size, self.settings, redetect)
+            prior = scaled_boxes(prior.to(features.proposals[index]), features.size, size)
+        proposals = add_prior_proposals(features.proposals[index], prior, size, self.settings, redetect)
         boxes, scores = self.roi_heads.detect(maps, proposals, size)
-        if not len(boxes):
-            return Detection(boxes.new_zeros(features.size), None, 0.0)
         best = self._best(boxes, scores, prior)
-        masks = self.roi_heads.mask_logits(maps, [boxes[best]], [size]).sigmoid()
-        detection = {"boxes": boxes[best], "masks": masks[:, None]}
-        (detection,) = self.transform.postprocess([detection], [size], [features.size])
-        return Detection(detection["masks"][0, 0], detection["boxes"][0], float(scores[best]))
+        box, score = boxes[best], scores[best][0]
+        mask = self.roi_heads.mask_logits(maps, [box], [size]).float().sigmoid()[0]
+        box = scaled_boxes(box[0], size, features.size)
+        probability = paste_mask(mask, box, features.size).masked_fill(score == 0, 0)
+        return Detection(probability, box, score)
 
     def head_parameters(self) -> list[nn.Parameter]:
         """Return the parameters of the RoI heads: RoIAlign, before them, has no second derivative."""
         return list(self.roi_heads.parameters())
-
-    def encoder_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters of the backbone and of the RPN."""
-        return [*self.backbone.parameters(), *self.rpn.parameters()]
 
     def _set_mode(self, training: bool) -> None:
         """Set the mode if it is another: a walk through all modules takes a tiny network 5 % of its time."""
         if self.training != training:
             self.train(training)
 
-    def _best(self, boxes: Tensor, scores: Tensor, prior: Tensor | None) -> slice:
-        """Return the index of the followed one among detections [D, 4] that are sorted by score."""
+    def _best(self, boxes: Tensor, scores: Tensor, prior: Tensor | None) -> Tensor:
+        """Return the index [1] of the followed one among detections [P, 4], which have scores [P] above 0."""
         if self.settings.select == "score" or prior is None:
-            return slice(0, 1)
-        best = int((scores + IOU_WEIGHT * box_iou(boxes, prior[None])[:, 0]).argmax())
-        return slice(best, best + 1)
+            # Suppression leaves the best one.
+            return scores.argmax(0, keepdim=True)
+        kept = nms(boxes, scores, self.roi_heads.nms_thresh)[: self.roi_heads.detections_per_img]
+        overlaps = box_iou(boxes[kept], prior[None])[:, 0]
+        ranks = (scores[kept] + IOU_WEIGHT * overlaps).masked_fill(scores[kept] == 0, 0)
+        return kept[ranks.argmax(0, keepdim=True)]
 
 
-def _object_and_ignored(mask: Tensor) -> Tensor:
-    """Split a mask [H, W] of 0, 1, 255 into uint8 [1, H, W] (object) or [2, H, W] (object, ignored)."""
-    ignored = mask == IGNORE
-    parts = (mask == 1, ignored) if ignored.any() else (mask == 1,)
-    return torch.stack(parts).to(torch.uint8)
+def _targets(masks: Tensor) -> list[dict[str, Tensor]]:
+    """What torchvision learns from masks [B, H, W] of object ids, 0 and 255: for each, with N objects,
+
+    `boxes` [N, 4], `labels` [N], all 1, and `masks` uint8 [N, H, W]; [N + 1, H, W] with what to ignore as the
+    last one, where there is any. Raises ValueError if one shows no object. Waits once.
+    """
+    shown = masks.new_zeros(len(masks), IGNORE + 1).scatter_(1, masks.flatten(1).long(), 1).tolist()
+    targets = []
+    for mask, flags in zip(masks, shown, strict=True):
+        values = [value for value in range(1, IGNORE + 1) if flags[value]]
+        count = len(values) - flags[IGNORE]
+        if not count:
+            raise ValueError("a mask shows no object")
+        regions = torch.stack([mask == value for value in values])
+        labels = torch.ones(count, dtype=torch.int64, device=mask.device)
+        targets.append(
+            {"boxes": tight_boxes(regions[:count]), "labels": labels, "masks": regions.to(torch.uint8)}
+        )
+    return targets

@@ -13,15 +13,11 @@ JITTER = 0.1
 def tight_boxes(objects: Tensor) -> Tensor:
     """Return the boxes float [B, 4] around the true pixels of `objects` bool [B, H, W].
 
-    A box is (xmin, ymin, xmax, ymax) in pixels, the maxima exclusive. Raises ValueError if one of the masks
-    is empty.
+    A box is (xmin, ymin, xmax, ymax) in pixels, the maxima exclusive; without any, it is no box.
     """
     sides = []
     for axis in (1, 2):
         occupied = objects.any(dim=axis)
-        if not occupied.any(dim=1).all():
-            empty = int((~occupied.any(dim=1)).nonzero()[0])
-            raise ValueError(f"mask {empty} of {len(objects)} shows no object")
         length = occupied.shape[1]
         flags = occupied.to(torch.uint8)
         sides.append((flags.argmax(dim=1), length - flags.flip(1).argmax(dim=1)))
@@ -35,10 +31,10 @@ def jittered_boxes(box: Tensor, count: int, size: tuple[int, int]) -> Tensor:
     The moves are independent and uniform in [0, 0.1) of the box's width or height, clamped to the image of
     `size` (H, W). Draws 4 * count numbers from the global CPU generator, side by side.
     """
-    extent = (box[2:] - box[:2]).repeat(2)
-    moves = torch.stack([torch.rand(count) for _ in range(4)], dim=1).to(box)
-    outwards = box.new_tensor((-JITTER, -JITTER, JITTER, JITTER))
-    return clip_boxes_to_image(box + outwards * extent * moves, size)
+    reach = JITTER * (box[2:] - box[:2])
+    moves = torch.stack([torch.rand(count) for _ in range(4)], dim=1)
+    moves = moves.to(box.device, box.dtype, non_blocking=True)
+    return clip_boxes_to_image(box + torch.cat((-reach, reach)) * moves, size)
 
 
 def add_prior_proposals(
@@ -46,7 +42,7 @@ def add_prior_proposals(
     prior: Tensor | None,
     size: tuple[int, int],
     settings: config.MaskRCNN,
-    redetect: bool = False,
+    redetect: bool | Tensor = False,
 ) -> Tensor:
     """Return the boxes [P, 4] to classify, from the RPN's `proposals` [N, 4], best first, and the prior [4].
 
@@ -54,8 +50,13 @@ def add_prior_proposals(
     proposals=none, these are the RPN's. `replace`: `prior_proposals` jittered copies of the prior; `extend`,
     and whenever `redetect`: the `prior_proposals` // 2 best of the RPN's, and copies that make up the rest.
     """
-    mode, count = "extend" if redetect else settings.proposals, settings.prior_proposals
-    if prior is None or mode == "none":
+    if prior is None:
+        return proposals
+    mode, count = settings.proposals, settings.prior_proposals
+    # To read `redetect` is to wait for the device.
+    if mode != "extend" and redetect:
+        mode = "extend"
+    if mode == "none":
         return proposals
     if mode == "replace":
         return jittered_boxes(prior, count, size)

@@ -1,6 +1,7 @@
 """Weights to start from: torchvision's, timm's, those of a package, or a file on disk."""
 
 import importlib.util
+import io
 import os
 import warnings
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
 from eosvos.errors import UserError
+from eosvos.writing import write_whole
 
 SHOWN = 3
 
@@ -78,6 +80,14 @@ def read_saved(path: Path, refusal: str) -> Any:
     raise UserError(f"{refusal}: {reason}")
 
 
+def save_whole(path: Path, content: Any) -> None:
+    """Write what torch.save makes of a value; raises UserError where that fails, what was there stays."""
+    # On a full disk torch.save itself would raise a RuntimeError that does not say so.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_whole(path, buffer.getvalue())
+
+
 def check_fit(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str) -> None:
     """Raise UserError that names the first keys of `expected` that `state` lacks or has in another shape or
     kind, or else the first whose values are not finite there.
@@ -136,6 +146,6 @@ def is_path(weights: str) -> bool:
     """Whether `weights` of a backbone is a path, and not `none` or `imagenet`; UserError for `coco`."""
     if weights == "coco":
         raise UserError(
-            "weights=coco: those weights are of a whole Mask R-CNN; give a backbone none or imagenet."
+            "weights=coco: those are of a whole Mask R-CNN or DeepLabV3; give a backbone none or imagenet."
         )
     return weights not in ("none", "imagenet")

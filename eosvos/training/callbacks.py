@@ -1,32 +1,23 @@
 """When a training run saves, and what it leaves behind when it ends early."""
 
-import io
+import json
 import math
 import signal
 import time
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
-import torch
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, Checkpoint, ModelCheckpoint, Timer
 from pytorch_lightning.plugins import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only
 
 from eosvos.errors import UserError
+from eosvos.models.weights import save_whole
 from eosvos.processes import abort_all_ranks, all_gather, interrupt, take_signals
 from eosvos.writing import write_whole
-
-BEST = "best.ckpt"
-
-
-def save_whole(path: Path, content: Any) -> None:
-    """Write what torch.save makes of a value; raises UserError where that fails, what was there stays."""
-    # On a full disk torch.save itself would raise a RuntimeError that does not say so.
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_whole(path, buffer.getvalue())
 
 
 def go_on(checkpoint: Path) -> str:
@@ -42,10 +33,13 @@ class WholeCheckpoints(TorchCheckpointIO):
         save_whole(Path(path), checkpoint)
 
 
-class SaveLast(Callback):
-    """Saves the latest state at the end of a stage and, between two iterations, every so many minutes.
+class SaveLast(Checkpoint):
+    """Saves the latest state after a validation, at the end of a stage and, between two iterations, every so
+    many minutes.
 
-    minutes: None for never. Before any checkpoint the loggers write what they hold: no gap lies before it.
+    minutes: None for never. It comes after the callbacks that keep the best checkpoints, whose scores it
+    holds; were it no Checkpoint, Lightning would move it before them. Before any checkpoint the loggers write
+    what they hold: no gap lies before it.
     """
 
     def __init__(self, path: Path, minutes: float | None) -> None:
@@ -66,6 +60,10 @@ class SaveLast(Callback):
             trainer.save_checkpoint(self.path)
             self._saved = time.monotonic()
 
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save, with what the best checkpoints are."""
+        trainer.save_checkpoint(self.path)
+
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the outcome."""
         trainer.save_checkpoint(self.path)
@@ -76,6 +74,38 @@ class SaveLast(Callback):
         """Have the logs written first."""
         for logger in trainer.loggers:
             logger.save()
+
+
+class TimeLimit(Timer):
+    """Ends a stage, with a validation, after so many minutes of wall clock: those before an interruption and
+    those of validations count.
+
+    The module, whose learning rates follow it, knows in `time_spent` what share of them is over. All
+    processes go by the clock of the main one.
+    """
+
+    def __init__(self, minutes: float) -> None:
+        super().__init__(timedelta(minutes=minutes))
+        self.seconds = 60 * minutes
+
+    def on_fit_start(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
+        """Leave a stage whose time is over to `on_train_start`: it ends as any other, with a checkpoint."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock; train no more if an interrupted run has spent all of its time."""
+        super().on_train_start(trainer, pl_module)
+        self._check_time_remaining(trainer)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Tell the module."""
+        share = self.time_elapsed() / self.seconds
+        cast(Any, pl_module).time_spent = trainer.strategy.broadcast(share)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The seconds of training so far, by the name from which Lightning's timer goes on."""
+        return {"time_elapsed": {"train": float(self.time_elapsed())}}
 
 
 class GracefulStop(Callback):
@@ -153,34 +183,35 @@ class GracefulStop(Callback):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps the checkpoint that is best by val/J&F as best.ckpt, and the latest one in `last`.
+    """Keeps the checkpoint that is best by val/J&F as best.ckpt.
 
+    val_set: of several data sets the one by whose val/NAME/J&F it shall be the best, as best-NAME.ckpt.
     resumed_from: the checkpoint that the run goes on from, if any. The best one beside it is taken along, so
     that a resumed run keeps what an uninterrupted one would.
     """
 
-    def __init__(self, last: Path, resumed_from: str | None) -> None:
+    def __init__(self, folder: Path, resumed_from: str | None, val_set: str = "") -> None:
         super().__init__(
-            dirpath=last.parent,
-            filename="best",
-            monitor="val/J&F",
+            dirpath=folder,
+            filename="-".join(filter(None, ["best", val_set])),
+            monitor="/".join(filter(None, ["val", val_set, "J&F"])),
             mode="max",
             auto_insert_metric_name=False,
             save_on_train_epoch_end=False,
             enable_version_counter=False,
         )
-        self.last = last
         self.resumed_from = resumed_from
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save; the latest after the best, whose score it holds."""
-        super().on_validation_end(trainer, pl_module)
-        trainer.save_checkpoint(self.last)
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the best checkpoint's score into a JSON file beside it, for who would not load it."""
+        if trainer.is_global_zero and self.best_model_score is not None:
+            score = {str(self.monitor): float(self.best_model_score)}
+            write_whole(Path(str(self.dirpath)) / f"{self.filename}.json", json.dumps(score).encode())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the best checkpoint's score over, and the file, if it is still there."""
-        there = Path(str(self.resumed_from)).with_name(BEST)
-        here = Path(str(self.dirpath)) / BEST
+        here = Path(str(self.dirpath)) / f"{self.filename}{self.FILE_EXTENSION}"
+        there = Path(str(self.resumed_from)).with_name(here.name)
         if state_dict["best_model_score"] is not None and there.is_file():
             if there.resolve() != here:
                 rank_zero_only(write_whole)(here, there.read_bytes())

@@ -1,10 +1,12 @@
 """The evaluation at the end of training: what meta-learned weights and inner learning rates are worth."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from eosvos.config.inference import Finetune
 from eosvos.data.sequence import VideoSequence
+from eosvos.data.splits import Videos
+from eosvos.evaluation.reports import LEARNED
 from eosvos.evaluation.results import ResultsFolder
 from eosvos.evaluation.scoring import fill_folder, make_row, score_row
 from eosvos.evaluation.tables import Row
@@ -16,49 +18,58 @@ from eosvos.meta.learner import MetaLearner
 class FinalEvaluation:
     """Test videos, videos to select the fixed learning rate on, and how learners are fine-tuned to both.
 
-    lr_grid: fixed learning rates, ascending; the grid is extended where the best lies at its edge. folder:
-    takes the masks of the meta-learned row, and so many `visualisations`. initialisation: what the row of the
-    weights that meta-training started from is called.
+    test: by the name of their data set, "" for the only one. lr_grid: fixed learning rates, ascending; the
+    grid is extended where the best lies at its edge. folders: take the masks of the meta-learned rows, by
+    data set, and so many `visualisations` each. initialisation: what the rows of the weights that
+    meta-training started from are called; as_initialised: whether one has the learning rates that it
+    started from, too.
     """
 
-    test: Sequence[VideoSequence]
+    test: Videos
     selection: Sequence[VideoSequence]
     finetune: Finetune
     lr_grid: Sequence[float]
     seed: int
-    folder: ResultsFolder | None = None
+    folders: Mapping[str, ResultsFolder] | None = None
     visualisations: int = 0
     initialisation: str = "initialisation"
+    as_initialised: bool = False
 
     def rows(self, initial: MetaLearner | None, learned: MetaLearner | None) -> list[Row]:
-        """The rows of the table.
+        """The rows of the table: of each setting one for each data set.
 
         initial: as meta-training found it (None: not known any more); learned: as meta-training left it
         (None: there was none). Without videos to select on there are no rows with fixed learning rates.
         """
-        rows = []
-        if initial is not None and learned is None and not self.selection:
-            rows.append(self.with_inner_lr(f"{self.initialisation}, initial learning rates", initial))
+        rows: list[Row] = []
+        alone = learned is None and not self.selection
+        if initial is not None and (alone or self.as_initialised):
+            rows += self.with_inner_lr(f"{self.initialisation}, initial learning rates", initial)
         if initial is not None and self.selection:
             longer = self.finetune.model_copy(update={"steps": 10 * self.finetune.steps})
-            rows.append(self.with_fixed_lr(self.initialisation, initial, self.finetune))
-            rows.append(self.with_fixed_lr(f"{self.initialisation}, {longer.steps} steps", initial, longer))
+            rows += self.with_fixed_lr(self.initialisation, initial, self.finetune)
+            rows += self.with_fixed_lr(f"{self.initialisation}, {longer.steps} steps", initial, longer)
         if learned is not None:
-            rows.append(self.with_inner_lr("meta-learned", learned))
+            rows += self.with_inner_lr(LEARNED, learned, self.folders)
         if learned is not None and self.selection:
-            rows.append(self.with_fixed_lr("meta-learned", learned, self.finetune))
+            rows += self.with_fixed_lr(LEARNED, learned, self.finetune)
         return rows
 
-    def with_inner_lr(self, name: str, learner: MetaLearner) -> Row:
-        """A row with the learner's own learning rates; with masks in the folder, if there is one."""
+    def with_inner_lr(
+        self, name: str, learner: MetaLearner, folders: Mapping[str, ResultsFolder] | None = None
+    ) -> list[Row]:
+        """Rows with the learner's own learning rates; folders, by data set, take the masks."""
         finetune = self.finetune.model_copy(update={"fixed_lr": None})
-        if self.folder is None:
-            return score_row(name, learner, finetune, self.test, self.seed)
-        predictor = Predictor(learner, finetune, seed=self.seed)
-        return make_row(name, fill_folder(self.folder, predictor, self.test, self.visualisations))
+        if folders is None:
+            return self._score(name, learner, finetune)
+        predictor, shown = Predictor(learner, finetune, seed=self.seed), self.visualisations
+        return [
+            make_row(name, fill_folder(folders[dataset], predictor, videos, shown), dataset)
+            for dataset, videos in self.test.items()
+        ]
 
-    def with_fixed_lr(self, name: str, learner: MetaLearner, finetune: Finetune) -> Row:
-        """A row with the fixed learning rate that is best on the selection videos, which the name tells."""
+    def with_fixed_lr(self, name: str, learner: MetaLearner, finetune: Finetune) -> list[Row]:
+        """Rows with the fixed learning rate that is best on the selection videos, which the name tells."""
 
         def with_lr(lr: float) -> Finetune:
             return finetune.model_copy(update={"fixed_lr": lr})
@@ -71,7 +82,13 @@ class FinalEvaluation:
         lr, inside = best_inside(self.lr_grid, quality)
         edge = "" if inside else " (at the edge of the grid)"
         name = f"{name}, fixed learning rate {lr:.2g}{edge}"
-        return score_row(name, learner, with_lr(lr), self.test, self.seed)
+        return self._score(name, learner, with_lr(lr))
+
+    def _score(self, name: str, learner: MetaLearner, finetune: Finetune) -> list[Row]:
+        return [
+            score_row(name, learner, finetune, videos, self.seed, dataset)
+            for dataset, videos in self.test.items()
+        ]
 
 
 def best_inside(

@@ -1,9 +1,17 @@
-"""The loggers of a training run."""
+"""The loggers of a training run, and what each kind takes beside figures."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import Logger, WandbLogger
+import numpy as np
+import wandb
+from hydra.errors import InstantiationException
+from numpy.typing import NDArray
+from omegaconf import OmegaConf
+from PIL import Image
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from tensorboard.compat.proto.summary_pb2 import Summary
 from wandb.errors import Error as WandbError
 
 from eosvos.config.build import build_a
@@ -19,7 +27,10 @@ def start_loggers(config: Config) -> list[Any]:
     """
     if is_rank_zero():
         keep_log(Path(config.output))
-    loggers = [build_a(Logger, node) for node in config.logger.values()]
+    try:
+        loggers = [build_a(Logger, node) for node in config.logger.values()]
+    except InstantiationException as error:
+        raise UserError(f"logger: {' '.join(str(error.__cause__).split())}") from None
     for logger in loggers:
         if isinstance(logger, WandbLogger) and is_rank_zero():
             try:
@@ -46,3 +57,103 @@ def keep_log(output: Path) -> None:
     if log.is_file():
         parts = len(list(log.parent.glob("metrics*.csv")))
         log.rename(log.with_name(f"metrics-{parts}.csv"))
+
+
+class Board:
+    """What a logger of Lightning takes beside figures: of any kind but those below, nothing.
+
+    Only the main process has one. step: the meta iteration.
+    """
+
+    def __init__(self, logger: Any) -> None:
+        self.logger = logger
+
+    def run(self, about: Mapping[str, Any]) -> None:
+        """Take what a run is: its configuration and versions, plain values."""
+
+    def text(self, name: str, text: str, step: int) -> None:
+        """Take a line of text."""
+
+    def table(self, name: str, rows: Sequence[Mapping[str, Any]], step: int) -> None:
+        """Take rows of equal keys, at least one."""
+
+    def histogram(self, name: str, values: NDArray[np.float32], step: int) -> None:
+        """Take values [N] of which the distribution is shown."""
+
+    def picture(self, name: str, path: Path, step: int) -> None:
+        """Take the picture in a file."""
+
+
+class CsvBoard(Board):
+    """A CSV log takes text as one more column; the run's folder has all the rest in files."""
+
+    def text(self, name: str, text: str, step: int) -> None:
+        """Take it."""
+        self.logger.log_metrics({name: text}, step)
+
+
+class TensorBoard(Board):
+    """TensorBoard, which shows tables and text as Markdown."""
+
+    def run(self, about: Mapping[str, Any]) -> None:
+        """Take it as YAML."""
+        lines = OmegaConf.to_yaml(OmegaConf.create(dict(about))).splitlines()
+        self.text("run", "\n".join(f"    {line}" for line in lines), 0)
+
+    def text(self, name: str, text: str, step: int) -> None:
+        """Take it."""
+        self.logger.experiment.add_text(name, text, step)
+
+    def table(self, name: str, rows: Sequence[Mapping[str, Any]], step: int) -> None:
+        """Take it as Markdown."""
+        lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+        cells = ([f"{x:.3f}" if isinstance(x, float) else str(x) for x in line] for line in lines)
+        self.text(name, "\n".join(f"| {' | '.join(line)} |" for line in cells), step)
+
+    def histogram(self, name: str, values: NDArray[np.float32], step: int) -> None:
+        """Take it."""
+        self.logger.experiment.add_histogram(name, values, step)
+
+    def picture(self, name: str, path: Path, step: int) -> None:
+        """Take the file as it is: add_image would write it anew as PNG, for a tenth of a second."""
+        width, height = Image.open(path).size
+        content = path.read_bytes()
+        image = Summary.Image(encoded_image_string=content, width=width, height=height, colorspace=3)
+        summary = Summary(value=[Summary.Value(tag=name, image=image)])
+        self.logger.experiment.file_writer.add_summary(summary, step)
+
+
+class Wandb(Board):
+    """Weights & Biases."""
+
+    def run(self, about: Mapping[str, Any]) -> None:
+        """Take it as the configuration of the run."""
+        self.logger.log_hyperparams(dict(about))
+
+    def text(self, name: str, text: str, step: int) -> None:
+        """Take it."""
+        self.logger.log_metrics({name: text}, step)
+
+    def table(self, name: str, rows: Sequence[Mapping[str, Any]], step: int) -> None:
+        """Take it."""
+        self.logger.log_table(name, list(rows[0]), [list(row.values()) for row in rows], step=step)
+
+    def histogram(self, name: str, values: NDArray[np.float32], step: int) -> None:
+        """Take it."""
+        self.logger.log_metrics({name: wandb.Histogram(values)}, step)
+
+    def picture(self, name: str, path: Path, step: int) -> None:
+        """Take it."""
+        self.logger.log_image(name, [str(path)], step)
+
+
+BOARDS = {CSVLogger: CsvBoard, TensorBoardLogger: TensorBoard, WandbLogger: Wandb}
+
+
+def boards(loggers: Sequence[Any]) -> list[Board]:
+    """What each of the loggers takes beside figures; none in a process beside the main one."""
+    found = []
+    for logger in loggers if is_rank_zero() else ():
+        kind = next((board for of, board in BOARDS.items() if isinstance(logger, of)), Board)
+        found.append(kind(logger))
+    return found

@@ -11,9 +11,10 @@ from pytorch_lightning.callbacks import Callback
 from torch.optim import Optimizer
 
 from eosvos.compat.lightning import count_iterations
-from eosvos.config.training import Config
+from eosvos.config.data import Tasks
+from eosvos.config.training import Config, Source
 from eosvos.errors import UserError
-from eosvos.evaluation.manifest import LOCATIONS
+from eosvos.evaluation.manifest import without_locations
 from eosvos.evaluation.results import differences
 from eosvos.meta.checkpoint import LoadedCheckpoint, read_checkpoint
 from eosvos.meta.model import Model
@@ -26,8 +27,8 @@ def run_settings(config: Config) -> dict[str, Any]:
     return {
         "seed": config.seed,
         "dataset": {
-            "train": {key: value for key, value in config.dataset.train.items() if key not in LOCATIONS},
-            **config.dataset.model_dump(include={"augment", "query_frames", "frame_window"}),
+            **_drawn_from(config.dataset.sources),
+            **config.dataset.model_dump(include=set(Tasks.model_fields)),
         },
         "meta": config.meta.model_dump(),
         "parent": config.parent.model_dump(exclude={"steps"}),
@@ -36,9 +37,26 @@ def run_settings(config: Config) -> dict[str, Any]:
     }
 
 
+def _drawn_from(sources: Mapping[str, Source]) -> dict[str, Any]:
+    """The data sets that are trained on: what fixes the tasks that are drawn from them."""
+    settings = {
+        name: {
+            "train": without_locations(source.train),
+            **source.model_dump(include={"weight", "frame_window"}),
+        }
+        for name, source in sources.items()
+        if source.train is not None
+    }
+    return settings.get("", settings)
+
+
 def check_same_run(config: Config, loaded: LoadedCheckpoint) -> None:
     """Raise UserError if a run that shall be resumed has other settings, or nothing left to do."""
     checkpoint = f"checkpoint={config.checkpoint}"
+    if not loaded.settings:
+        raise UserError(
+            f"{checkpoint} holds no interrupted run: leave resume=true out to start anew from its weights"
+        )
     changed = list(differences(loaded.settings, run_settings(config)))
     if changed:
         raise UserError(

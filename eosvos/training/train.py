@@ -6,28 +6,32 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytorch_lightning.loggers import Logger
+
 from eosvos.config.training import Config
 from eosvos.console import console_for_people, say
-from eosvos.data.splits import Splits, list_videos
-from eosvos.evaluation.manifest import results_folder
-from eosvos.evaluation.record import record_run
+from eosvos.data.splits import Splits, key_of, list_videos
+from eosvos.digest import file_digest
+from eosvos.errors import UserError
+from eosvos.evaluation.manifest import open_results
+from eosvos.evaluation.provenance import about_run, record_run
 from eosvos.evaluation.scoring import Validation
-from eosvos.evaluation.start import with_checkpoint
+from eosvos.evaluation.start import learner_for, with_checkpoint
 from eosvos.evaluation.tables import Row, rows_table, write_report
-from eosvos.meta.checkpoint import digest_of, load_learner
+from eosvos.meta.checkpoint import load_learner
 from eosvos.meta.learner import MetaLearner
-from eosvos.meta.model import Model, build_learner
 from eosvos.meta.module import MetaModule
 from eosvos.meta.outer import build_optimizer
 from eosvos.meta.parent import ParentModule
-from eosvos.models.weights import read_saved
+from eosvos.models.weights import read_saved, save_whole
 from eosvos.processes import broadcast_from_rank_zero, is_rank_zero, take_signals_once_connected
 from eosvos.setup import device_for, set_up
-from eosvos.training.callbacks import go_on, save_whole
+from eosvos.training.callbacks import go_on
+from eosvos.training.division import keep_divisions
 from eosvos.training.final_eval import FinalEvaluation
-from eosvos.training.loggers import close_loggers, start_loggers
+from eosvos.training.loggers import boards, close_loggers, start_loggers
 from eosvos.training.resume import check_same_run
-from eosvos.training.trainer import LAST, fit
+from eosvos.training.trainer import LAST, data_module, fit
 
 INITIALISATION = "initialisation.pt"
 
@@ -36,7 +40,7 @@ INITIALISATION = "initialisation.pt"
 class TrainResult:
     """What a run has made: the learner, its initialisation, the rows of the final evaluation.
 
-    `metrics`: for each row its figures (J, F, J&F, standard errors, seconds), by the row's name.
+    `metrics`: for each row its figures (J, F, J&F, standard errors, seconds), by the row's title.
     """
 
     learner: MetaLearner
@@ -46,7 +50,7 @@ class TrainResult:
     @property
     def metrics(self) -> dict[str, dict[str, float | None]]:
         """The figures by row."""
-        return {row.name: row.figures() for row in self.rows}
+        return {row.title: row.figures() for row in self.rows}
 
 
 def train(config: Config, videos: Splits | None = None) -> TrainResult:
@@ -57,31 +61,59 @@ def train(config: Config, videos: Splits | None = None) -> TrainResult:
     videos = videos or list_videos(config)
     set_up(config)
     config, loaded = with_checkpoint(config)
-    stage = loaded.stage if loaded and config.resume else None
     if loaded and config.resume:
         check_same_run(config, loaded)
     loggers = start_loggers(config)
     if is_rank_zero():
         record_run(config)
-    learner = loaded.learner if loaded else build_learner(Model.of(config), config.seed)
-    resume = {stage: config.checkpoint}
-    if config.iterations and config.parent.steps:
-        # What it refuses is said before parent training.
-        build_optimizer(learner, config.meta.outer)
-    if config.parent.steps and stage != "meta":
-        parent = ParentModule(learner, config.parent, seed=config.seed)
-        fit(config, "parent", parent, videos, loggers, resume.get("parent"))
-    initial = initialisation(config, learner, resumed=stage == "meta")
-    if config.iterations:
-        validate = Validation(config.finetune, config.seed)
-        module = MetaModule(learner, config.meta, config.iterations, seed=config.seed, evaluate=validate)
-        fit(config, "meta", module, videos, loggers, resume.get("meta"))
+        keep_divisions(config, videos)
+    for board in boards(loggers):
+        board.run(config.model_dump() | about_run(config))
+    learner = learner_for(config, loaded)
+    initial = fit_stages(config, learner, videos, loggers, loaded.stage if loaded and config.resume else None)
     take_signals_once_connected()
     learned, last = (learner, LAST["meta"]) if config.iterations else (None, LAST["parent"])
     with resumable(Path(config.output) / "checkpoints" / last):
         rows = final_evaluation(config, videos, initial, learned)
+        if is_rank_zero():
+            write_report(config.output, rows)
+    say(f"Checkpoints, logs and masks: {config.output}")
     close_loggers(loggers)
     return TrainResult(learner, initial, rows)
+
+
+def fit_stages(
+    config: Config, learner: MetaLearner, videos: Splits, loggers: list[Logger], resumed: str | None
+) -> MetaLearner | None:
+    """Train the learner, in the stages that are configured; returns it as meta-training has found it.
+
+    resumed: the stage that goes on from config.checkpoint, if one does.
+    """
+    if config.iterations:
+        check_meta(config, videos, learner)
+    resume = {resumed: config.checkpoint}
+    if config.parent.steps and resumed != "meta":
+        parent = ParentModule(learner, config.parent, seed=config.seed)
+        fit(config, "parent", parent, videos, loggers, resume.get("parent"))
+    initial = initialisation(config, learner, resumed=resumed == "meta")
+    if config.iterations:
+        drawn = [video for of_set in videos.val.values() for video in of_set[: config.val_visualisations]]
+        validate = Validation(config.finetune, config.seed, drawn)
+        module = MetaModule(learner, config.meta, config.iterations, config.seed, validate, list(videos.val))
+        fit(config, "meta", module, videos, loggers, resume.get("meta"))
+    return initial
+
+
+def check_meta(config: Config, videos: Splits, learner: MetaLearner) -> None:
+    """Raise UserError for what a learner cannot be meta-trained with, before hours of parent training."""
+    build_optimizer(learner, config.meta.outer)
+    data_module(config, videos, "meta").train_dataloader()
+    for name in ("no_label", "label_inversion"):
+        if getattr(config.dataset, name) and not learner.segmenter.semantic:
+            raise UserError(
+                f"dataset.{name} is impossible for {type(learner.segmenter).__name__}, which needs an object "
+                f"in every mask: set dataset.{name}=0"
+            )
 
 
 @contextmanager
@@ -116,10 +148,13 @@ def initialisation(config: Config, learner: MetaLearner, resumed: bool) -> MetaL
 def final_evaluation(
     config: Config, videos: Splits, initial: MetaLearner | None, learned: MetaLearner | None
 ) -> list[Row]:
-    """Compare initialisation and meta-learned learner on the test videos; print and write the table.
+    """Compare initialisation and meta-learned learner on the test videos; print the table.
 
     All processes work on it.
     """
+    if not videos.test:
+        say("There is no evaluation: no data set has videos for test")
+        return []
     device = device_for(config.trainer.accelerator)
     last = Path(config.output) / "checkpoints" / LAST["meta"]
     overwrite = config.overwrite or config.results is None
@@ -129,16 +164,16 @@ def final_evaluation(
         finetune=config.finetune,
         lr_grid=config.final_eval.lr_grid,
         seed=config.seed,
-        folder=broadcast_from_rank_zero(lambda: results_folder(config, digest_of(last), overwrite))
+        folders=broadcast_from_rank_zero(lambda: open_results(config, file_digest(last).hex(), overwrite))
         if learned
         else None,
         visualisations=config.final_eval.visualisations,
         initialisation="initialisation (parent training)" if config.parent.steps else "initialisation",
+        as_initialised=config.final_eval.initialisation,
     )
-    title = f"{len(videos.test)} videos of dataset.test"
+    keys = " and ".join(key_of(name, "test") for name in videos.test)
+    title = f"{sum(map(len, videos.test.values()))} videos of {keys}"
     with console_for_people().status(f"Evaluating on {title}"):
         rows = evaluation.rows(initial and initial.to(device), learned and learned.to(device))
-    say(rows_table(rows, title=title), f"Checkpoints, logs and masks: {config.output}")
-    if is_rank_zero():
-        write_report(config.output, rows)
+    say(rows_table(rows, title=title))
     return rows

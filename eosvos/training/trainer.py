@@ -1,5 +1,6 @@
 """What the stages of a training run have in common: a Trainer, and the tasks and videos that it is given."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,8 +12,16 @@ from eosvos.config.build import build_a
 from eosvos.config.training import Config
 from eosvos.data.datamodule import VOSDataModule
 from eosvos.data.splits import Splits
+from eosvos.evaluation.folders import VALIDATION
 from eosvos.processes import TIMEOUT, kill_with_rank_zero
-from eosvos.training.callbacks import BestCheckpoint, GracefulStop, SaveLast, WholeCheckpoints
+from eosvos.training.callbacks import (
+    BestCheckpoint,
+    GracefulStop,
+    SaveLast,
+    TimeLimit,
+    WholeCheckpoints,
+)
+from eosvos.training.dashboard import Dashboard
 from eosvos.training.resume import RunInCheckpoint, check_resumable
 from eosvos.writing import disk_errors
 
@@ -31,7 +40,7 @@ def fit(
 ) -> None:
     """Train a stage's module; resume: the checkpoint of such a stage to go on with."""
     data = data_module(config, videos, stage)
-    trainer = make_trainer(config, stage, loggers, data.iterations)
+    trainer = make_trainer(config, stage, loggers, data.iterations, list(videos.val))
     launcher = trainer.strategy.launcher
     kill_with_rank_zero(lambda: getattr(launcher, "procs", []))
     if resume is not None:
@@ -41,11 +50,10 @@ def fit(
 
 
 def data_module(config: Config, videos: Splits, stage: Stage) -> VOSDataModule:
-    """Tasks and validation videos; parent training could not tell the objects of copy-paste apart."""
-    tasks, meta = config.dataset, stage == "meta"
-    if tasks.augment is not None and not meta:
-        augment = tasks.augment.model_copy(update={"copy_paste": 0.0})
-        tasks = tasks.model_copy(update={"augment": augment})
+    """Tasks and validation videos; parent training learns from single frames."""
+    meta = stage == "meta"
+    all_objects = not meta and config.parent.objects == "all"
+    tasks = config.dataset if meta else config.dataset.of_single_frames(all_objects)
     return VOSDataModule(
         videos.train,
         videos.val,
@@ -55,22 +63,33 @@ def data_module(config: Config, videos: Splits, stage: Stage) -> VOSDataModule:
         batch_size=config.meta.batch_size if meta else config.parent.batch_size,
         seed=config.seed,
         num_workers=config.trainer.num_workers,
+        all_objects=all_objects,
     )
 
 
-def make_trainer(config: Config, stage: Stage, loggers: list[Any], iterations: int) -> pl.Trainer:
-    """A Trainer for one stage; leaves checkpoints/{last,best}.ckpt, parent training parent-last.ckpt."""
+def make_trainer(
+    config: Config, stage: Stage, loggers: list[Any], iterations: int, val_sets: Sequence[str] = ("",)
+) -> pl.Trainer:
+    """A Trainer for one stage; leaves checkpoints/{last,best}.ckpt, parent training parent-last.ckpt.
+
+    val_sets: the data sets to validate on; of several there is a best-NAME.ckpt each, too.
+    """
     settings = config.trainer
     last = Path(config.output) / "checkpoints" / LAST[stage]
     callbacks: list[Callback] = [
         RunInCheckpoint(config, stage),
         GracefulStop(last),
-        SaveLast(last, settings.save_minutes),
     ]
+    if config.minutes_of_stage is not None:
+        callbacks.append(TimeLimit(config.minutes_of_stage))
     if stage == "meta":
-        callbacks.append(BestCheckpoint(last, config.checkpoint if config.resume else None))
+        resumed_from = config.checkpoint if config.resume else None
+        best_of = dict.fromkeys(["", *val_sets])
+        callbacks += [BestCheckpoint(last.parent, resumed_from, name) for name in best_of]
+        callbacks.append(Dashboard(Path(config.output) / VALIDATION, val_sets))
     more = [build_a(Callback, node) for node in config.callbacks.values()]
     callbacks += [one for one in more if settings.enable_progress_bar or not isinstance(one, ProgressBar)]
+    callbacks.append(SaveLast(last, settings.save_minutes))
     # Parent training leaves the inner learning rates alone, which DDP has to be told.
     ddp = DDPStrategy(find_unused_parameters=stage == "parent", timeout=TIMEOUT)
     return pl.Trainer(
@@ -87,7 +106,6 @@ def make_trainer(config: Config, stage: Stage, loggers: list[Any], iterations: i
         logger=loggers,
         callbacks=callbacks,
         plugins=[WholeCheckpoints()],
-        enable_checkpointing=stage == "meta",
         enable_progress_bar=settings.enable_progress_bar,
         enable_model_summary=False,
         # Inference mode would forbid fine-tuning while validating.

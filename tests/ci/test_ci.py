@@ -36,6 +36,7 @@ def skipped(checkout: Path, tests: str) -> subprocess.CompletedProcess:
         "test_it.py",
     ]
     environment = {key: value for key, value in os.environ.items() if key != "PYTEST_ADDOPTS"}
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     subprocess.run(run, cwd=checkout, env=environment, capture_output=True)
     check = [sys.executable, str(checkout / ".ci/skips.py"), str(report)]
     return subprocess.run(check, capture_output=True, text=True)
@@ -79,6 +80,11 @@ def test_want_of_a_gpu_is_a_reason_only_where_there_is_none(checkout):
     assert skipped(checkout, PASSING + reason).returncode == int(torch.cuda.is_available())
 
 
+def test_want_of_chromium_is_a_reason_only_where_there_is_none(checkout):
+    reason = '@pytest.mark.skip(reason="needs chromium")\ndef test_page(): pass\n'
+    assert skipped(checkout, PASSING + reason).returncode == int(shutil.which("chromium") is not None)
+
+
 # ---------------------------------------------------------------- the script
 
 UV = """#!/usr/bin/env bash
@@ -111,8 +117,17 @@ def run_ci(checkout, tmp_path):
         path.write_text(text)
         path.chmod(0o755)
 
-    def run(fail: str = "nothing", with_uv: bool = True) -> tuple[int, str, list[str]]:
-        log = tmp_path / "log"
+    def run(
+        fail: str = "nothing", with_uv: bool = True, with_chromium: bool = True
+    ) -> tuple[int, str, list[str]]:
+        log, path = tmp_path / "log", f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+        if with_chromium:
+            write("chromium", "")
+        else:
+            write("apt-get", '#!/bin/sh\necho "apt-get $*" >> "$LOG"\n')
+            path = str(tmp_path / "bin")
+            for tool in ("bash", "dirname", "env", "mktemp", "rm"):
+                (tmp_path / "bin" / tool).symlink_to(str(shutil.which(tool)))
         if with_uv:
             write("uv", UV)
         else:
@@ -127,7 +142,7 @@ def run_ci(checkout, tmp_path):
             **os.environ,
             "LOG": str(log),
             "FAIL": fail,
-            "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+            "PATH": path,
         }
         done = subprocess.run(
             ["bash", str(checkout / ".ci/run")],
@@ -165,3 +180,9 @@ def test_uv_is_installed_where_there_is_none(run_ci):
     assert calls[0].startswith("python3 -m pip install --quiet --target ")
     assert calls[0].endswith(" uv")
     assert "uv run pytest" in calls
+
+
+def test_chromium_is_installed_where_there_is_none(run_ci):
+    status, _, calls = run_ci(with_chromium=False)
+    assert status == 0
+    assert calls[1:3] == ["apt-get update -qq", "apt-get install -qq --no-install-recommends chromium"]

@@ -1,20 +1,23 @@
-"""The real commands, each in a process of its own: few, for starting one takes ten seconds."""
+"""What the real commands do and print, with one process and with two."""
 
 import csv
 import json
 import os
+import re
 import shutil
-import subprocess
-import sys
+import signal
 from pathlib import Path
 
 import helpers
 import numpy as np
 import pytest
 import torch
-from helpers import LIGHT, ROOT
+from clips import clip, picture
+from commands import command, started, wait_for
+from helpers import LIGHT
 from PIL import Image
 
+from eosvos.evaluation.evaluate import evaluate
 from eosvos.meta.checkpoint import read_checkpoint
 from eosvos.training.train import train
 
@@ -26,20 +29,6 @@ SMALL = (
     "iterations=2",
     "val_every=1",
 )
-
-
-def command(folder, script, *arguments, python=()):
-    """Run a script of the repository in an empty folder."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", "WANDB_SILENT": "true"}
-    environment.pop("HYDRA_FULL_ERROR", None)
-    return subprocess.run(
-        [sys.executable, *python, str(ROOT / script), *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
 
 
 def test_help_says_what_there_is_without_importing_torch(tmp_path):
@@ -88,16 +77,20 @@ def trained(tmp_path_factory):
     return run, done
 
 
+@pytest.mark.slow
 def test_two_processes_write_one_folder(trained):
     run, done = trained
     assert "meta-learned" in done.stdout
     assert done.stdout.count("videos of dataset.test") == 1
+    # The run's log holds what was printed.
+    assert "meta-learned" in (run / "train.log").read_text()
     about = json.loads((run / "run.json").read_text())
     assert about["seed"] == 0
     there = {path.name for path in run.rglob("*")}
     assert {"config.yaml", "best.ckpt", "last.ckpt", "parent-last.ckpt", "metrics.csv", "report.md"} <= there
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_learns(trained, tmp_path):
     run, _ = trained
     settings = ("parent.steps=1", "logger=csv", "trainer.enable_progress_bar=false")
@@ -112,6 +105,7 @@ def test_two_processes_learn_what_one_learns(trained, tmp_path):
     assert scores[0][0] == pytest.approx(scores[1][0], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_two_processes_report_what_one_does(trained, tmp_path):
     run, _ = trained
     settings = ("parent.steps=1", "logger=csv", "trainer.enable_progress_bar=false")
@@ -129,6 +123,7 @@ def test_two_processes_report_what_one_does(trained, tmp_path):
     assert (run / "results" / "global_results-test.csv").exists()
 
 
+@pytest.mark.slow
 def test_a_file_that_one_of_two_processes_cannot_read_ends_both_with_a_checkpoint(tmp_path):
     noise = np.random.default_rng(0)
     mask = np.zeros((48, 48), np.uint8)
@@ -170,42 +165,63 @@ def validation_scores(log):
         return [float(line["val/J"]) for line in csv.DictReader(lines) if line["val/J"]]
 
 
+@pytest.mark.slow
 def test_wandb_offline(trained):
     run, _ = trained
     assert list(run.glob("wandb/offline-run-*/*.wandb"))
 
 
-@pytest.fixture(scope="module")
-def evaluated(trained, tmp_path_factory):
-    """Evaluations of a checkpoint by one process and by two: the folder of each, and what it printed."""
+@pytest.mark.slow
+def test_two_processes_evaluate_as_one_does(trained, tmp_path, monkeypatch):
     run, _ = trained
-    checkpoint = f"checkpoint={run / 'checkpoints' / 'best.ckpt'}"
-    found = {}
-    for devices in (1, 2):
-        folder = tmp_path_factory.mktemp("evaluate")
-        settings = (*SMALL, checkpoint, "dataset.test.num_videos=3", f"trainer.devices={devices}")
-        done = command(folder, "evaluate.py", *settings, "results=out", "hydra.run.dir=run")
-        assert done.returncode == 0, done.stderr
-        found[devices] = folder, done
-    return found
-
-
-def test_evaluate(evaluated):
-    for folder, done in evaluated.values():
-        assert done.stdout.count("J&F") == 1
-        assert len(list((folder / "out").glob("synthetic-*/*.png"))) == 3 * 3
-        assert (folder / "out" / "global_results-test.csv").exists()
-
-
-def test_two_processes_evaluate_as_one_does(evaluated):
-    one, two = (folder for folder, _ in evaluated.values())
-    names = [sorted(str(p.relative_to(f)) for p in (f / "out").rglob("*") if p.is_file()) for f in (one, two)]
-    assert names[0] == names[1]
-    for name in names[0]:
-        if not name.endswith(".record.json"):
-            assert (one / name).read_bytes() == (two / name).read_bytes(), name
+    settings = (*SMALL, f"checkpoint={run / 'checkpoints' / 'best.ckpt'}", "dataset.test.num_videos=3")
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one, two):
+        folder.mkdir()
+    done = command(two, "evaluate.py", *settings, "trainer.devices=2", "results=out", "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("J&F") == 1
+    monkeypatch.chdir(one)
+    evaluate(helpers.config(*settings, "results=out", entry="evaluate"))
+    assert len(list((one / "out").rglob("*.png"))) == 3 * 3 + 3
+    assert results(one / "out") == results(two / "out")
     rows = [json.loads((folder / "run" / "report.json").read_text()) for folder in (one, two)]
     assert timeless(rows[0]) == timeless(rows[1])
+
+
+@pytest.mark.slow
+def test_two_processes_share_video_files_and_go_on_where_they_were_stopped(tmp_path):
+    for name, length in (("cat", 150), ("dog", 3), ("fox", 3), ("hen", 3)):
+        clip(tmp_path / f"videos/{name}.mp4", length=length)
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        Image.fromarray((picture(0)[..., 2] > 140).astype(np.uint8)).save(tmp_path / f"masks/{name}.png")
+    settings = ("dataset=video", f"dataset.video={tmp_path}/videos", f"dataset.masks={tmp_path}/masks")
+    settings += (LIGHT, "backbone=tiny", "backbone.width=8", "finetune=quick", "finetune.steps=2")
+    words = (*settings, "checkpoint=null", "trainer=cpu", "trainer.devices=2", "results=out")
+    process = started(tmp_path, "evaluate.py", *words, start_new_session=True)
+    # The one that has finished the dog begins the hen, while the other is in the middle of the cat.
+    wait_for(tmp_path / "out/hen.record.json", process)
+    wait_for(tmp_path / "out/cat/00001.png", process)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate()[1].splitlines()
+    assert [line for line in said if line.startswith("error")] == ["error: stopped by SIGINT"]
+    done = command(tmp_path, "evaluate.py", *words)
+    assert done.returncode == 0, done.stderr
+    assert "dog (finished before)" in done.stdout
+    assert "cat (finished before)" not in done.stdout
+    assert re.search(r"^cat: goes on at frame [1-9]\d* of 150$", done.stdout, re.MULTILINE)
+    whole = (*settings, f"results={tmp_path}/whole")
+    evaluate(*helpers.prepared(*whole, entry="evaluate", output=tmp_path / "run"))
+    assert results(tmp_path / "whole") == results(tmp_path / "out")
+
+
+def results(folder):
+    """What is in the files of a results folder, by their names; of records, which have seconds, nothing."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {
+        str(path.relative_to(folder)): path.name.endswith(".record.json") or path.read_bytes()
+        for path in files
+    }
 
 
 def timeless(value):
@@ -215,8 +231,15 @@ def timeless(value):
     return [timeless(item) for item in value] if isinstance(value, list) else value
 
 
-def test_sweep_gives_each_run_its_folder(tmp_path):
-    done = command(tmp_path, "train.py", "-m", *SMALL, "seed=1,2")
-    assert done.returncode == 0, done.stderr
-    about = [json.loads(path.read_text()) for path in sorted((tmp_path / "runs").glob("*/*/*/run.json"))]
-    assert [run["seed"] for run in about] == [1, 2]
+@pytest.mark.slow
+def test_a_second_run_leaves_the_first_as_it_is(trained, tmp_path, monkeypatch):
+    shutil.copytree(trained[0], tmp_path / "run")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    files = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    again = command(tmp_path, "train.py", *SMALL, 'hydra.run.dir="~/run"', "seed=1")
+    assert again.returncode == 2
+    assert again.stderr.startswith(f"error: {tmp_path}/run holds another run")
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == files
+    settings = ("parent.steps=1", "logger=csv", "trainer.devices=1", "iterations=3")
+    resumed = ("checkpoint=run/checkpoints/last.ckpt", "resume=true", "hydra.run.dir=run")
+    assert command(tmp_path, "train.py", *SMALL, *settings, *resumed).returncode == 0

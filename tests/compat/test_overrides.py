@@ -1,20 +1,27 @@
 """What eosvos overrides or reads of other projects is still there, under the same names and parameters."""
 
+import importlib
 import inspect
+import sys
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from helpers import command_line
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
 from learn2learn.optim import ParameterUpdate
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from torch import nn
 
-from eosvos.compat import learn2learn, lightning, torchvision_04
+from eosvos.compat import learn2learn, lightning, torchvision_04, torchvision_waits
+from eosvos.config.search import Search
 from eosvos.models import mask_rcnn, roi_heads
 
 CLASSES = [
     one
-    for module in (learn2learn, lightning, torchvision_04, roi_heads, mask_rcnn)
+    for module in (learn2learn, lightning, torchvision_04, torchvision_waits, roi_heads, mask_rcnn)
     for one in vars(module).values()
     if inspect.isclass(one) and one.__module__ == module.__name__
 ]
@@ -51,8 +58,10 @@ def test_there_is_something_overridden():
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
-        ("torchvision.models.detection.roi_heads.RoIHeads", "select_training_samples"),
-        ("torchvision.models.detection.roi_heads.RoIHeads", "postprocess_detections"),
+        ("torchvision.models.detection.roi_heads.RoIHeads", "assign_targets_to_proposals"),
+        ("torchvision.models.detection.roi_heads", "expand_boxes"),
+        ("torchvision.models.detection.rpn.RegionProposalNetwork", "_get_top_n_idx"),
+        ("torchvision.ops.poolers", "_convert_to_roi_format"),
         ("torchvision.models.detection.anchor_utils.AnchorGenerator", "grid_anchors"),
         ("torchvision.models.detection._utils", "BoxCoder"),
         ("torchvision.models._utils", "IntermediateLayerGetter"),
@@ -64,6 +73,23 @@ def test_what_is_called_of_other_projects_is_there(owner, name):
     import pkgutil
 
     assert callable(getattr(pkgutil.resolve_name(owner), name))
+
+
+def test_hydra_finds_the_sweeper_of_eosvos():
+    found = {f"{one.__module__}.{one.__name__}" for one in Plugins.instance().discover(Sweeper)}
+    assert Search.target in found
+    assert Plugins.is_in_toplevel_plugins_module(Search.target)
+
+
+@pytest.mark.parametrize("package", ["lightning_fabric", "pytorch_lightning"])
+def test_lightning_starts_the_processes_of_a_job_by_repeating_its_command(package, monkeypatch):
+    """`python -m eosvos.commands COMMAND JOB.yaml`, and words for Hydra, which it does not read."""
+    launcher = importlib.import_module(f"{package}.strategies.launchers.subprocess_script")
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", SimpleNamespace(name="eosvos.commands"))
+    monkeypatch.setattr(sys, "argv", ["commands.py", "train", "job.yaml"])
+    with command_line("hydra.mode=MULTIRUN"):
+        line, _ = launcher._hydra_subprocess_cmd(local_rank=1)
+    assert line[:5] == [sys.executable, "-m", "eosvos.commands", "train", "job.yaml"]
 
 
 def test_learn2learn_keeps_the_transform_of_each_parameter():

@@ -66,7 +66,7 @@ def test_networks_of_eosvos_are_trusted():
         "builtins.eval",
         "torch.load",
         "eosvos.errors",
-        "eosvos.evaluation.record.subprocess.run",
+        "eosvos.evaluation.provenance.subprocess.run",
         "eosvos.seeding.hashlib.md5",
         "eosvos.models.mask_rcnn.RPNHead",
         "eosvos.writing.write_whole",
@@ -91,7 +91,9 @@ def test_a_package_is_trusted_by_its_name_alone():
     check_trusted(node, FILE, ["collections"])
     # Defined there, not only imported.
     with pytest.raises(UserError, match="refused"):
-        check_trusted({"_target_": "eosvos.evaluation.record.subprocess.run"}, FILE, ["eosvos.evaluation"])
+        check_trusted(
+            {"_target_": "eosvos.evaluation.provenance.subprocess.run"}, FILE, ["eosvos.evaluation"]
+        )
 
 
 def test_references_are_refused():

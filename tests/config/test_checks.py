@@ -11,10 +11,11 @@ from PIL import Image
 
 from eosvos.config.checks import check
 from eosvos.config.explain import explain
-from eosvos.config.messages import JobFailedError, job_errors, user_errors
+from eosvos.config.messages import job_errors, user_errors
 from eosvos.config.training import FinalEval
 from eosvos.data.splits import split_selection
-from eosvos.errors import UserError, suggest
+from eosvos.data.task_source import TrainingSet
+from eosvos.errors import JobsFailedError, UserError, suggest
 
 
 def sentence(*overrides, entry="train"):
@@ -53,8 +54,9 @@ def sentence(*overrides, entry="train"):
         ("dataset.size=[a,b]", ("dataset.size=", "a must be a valid integer")),
         ("dataset.test.size=[a,b]", ("dataset.test.size=", "a must be a valid integer")),
         ("logger.csv.nme=x", ("logger.csv.nme", "logger.csv.name")),
-        ("logger.csv=null", ("logger.csv", "_target_")),
-        ("+callbacks.mine=3", ("callbacks.mine", "_target_")),
+        ("logger.csv=null", ("logger.csv=null", "group of keys")),
+        ("+callbacks.mine=3", ("callbacks.mine=3", "group of keys")),
+        ("+callbacks.mine={a:3}", ("callbacks.mine", "_target_")),
         ("finetune.online=null", ("finetune.online", "null", "group of keys")),
         ("seed=null", ("seed", "null")),
         ("output=null", ("output", "null")),
@@ -70,17 +72,15 @@ def sentence(*overrides, entry="train"):
         ("+foo=3", ("there is no key foo",)),
         ("+meta.foo=3", ("there is no key meta.foo",)),
         ("~segmenter", ("segmenter has no value",)),
-        ("~dataset", ("dataset has no value", "davis2016, davis2017")),
-        ("~meta.batch_size", ("leave ~meta.batch_size out",)),
-        ("~meta.inner_lr.max", ("leave ~meta.inner_lr.max out",)),
-        ("~dataset.train", ("leave ~dataset.train out",)),
+        ("~dataset", ("dataset has no videos", "davis2016, davis2017")),
+        ("seed.foo=3", ("there is no key seed.foo",)),
         ("~logger", ("logger=[] is no logger",)),
         ("logger=null", ("logger=[] is no logger",)),
         ("segmenter=null", ("name of one of its options",)),
         ("dataset=null", ("name of one of its options",)),
         ("+dataset=folder", ("without +", "dataset=OPTION")),
-        ("hydra/launcher=joblib", ("joblib is not installed", "uv pip install hydra-joblib-launcher")),
-        ("hydra/launcher=submitit_slurm", ("hydra-submitit-launcher",)),
+        ("hydra/launcher=ray", ("ray is not installed", "uv pip install hydra-ray-launcher")),
+        ("hydra/launcher=ray_aws", ("hydra-ray-launcher",)),
         ("parent.optimizer.lr=nan", ("parent.optimizer", "lr=nan", "finite")),
         ("checkpoint=${nope}", ("checkpoint refers to ${nope}",)),
         ("segmenter.max_size=16 segmenter.min_size=17", ("segmenter", "min_size=17 is above max_size=16")),
@@ -128,9 +128,31 @@ def test_bad_key_or_value(override, parts):
         (("checkpoint=gone.ckpt",), ("gone.ckpt", "no such file")),
         (("meta.order=second_order",), ("RoIAlign", "meta.order=second_order_heads")),
         (("meta.step_weights=[1,2]",), ("2 numbers", "inner_steps=5")),
+        (("dataset.no_label=0.1",), ("dataset.no_label=0.1", "Mask R-CNN", "segmenter=light_deeplab")),
+        (("dataset.label_inversion=1.0",), ("dataset.label_inversion=1.0", "Mask R-CNN")),
+        (
+            ("dataset.no_label=0.1", "segmenter=light_deeplab", "segmenter.loss=class_balanced"),
+            ("dataset.no_label", "segmenter.loss=dice_bce"),
+        ),
+        (("dataset.single_object_videos=only",), ("dataset: single_object_videos=only", "train.num_videos")),
+        (("dataset.crop=[100]",), ("dataset.crop=[100]", "at least 2 items")),
+        (
+            ("meta.early_stopping.patience=4",),
+            ("meta: early_stopping.patience=4", "inner_steps=5", "6 steps or more"),
+        ),
+        (
+            ("meta.early_stopping.min_delta=0.1",),
+            ("meta.early_stopping: min_delta=0.1", "meaning with a patience"),
+        ),
         (("meta=paper", "meta.step_weights=[1,1,1,1,1]"), ("meta", "multi_step_loss=true")),
         (("meta.inner_lr.init=0.5",), ("meta.inner_lr", "init=0.5", "max=0.3")),
         (("segmenter=mask_rcnn", "backbone=resnet18"), ("coco", "resnet18", "segmenter.weights=none")),
+        (("segmenter=deeplabv3", "backbone=resnet18"), ("coco", "resnet18", "segmenter.weights=none")),
+        (("segmenter=deeplabv3",), ("DeepLabV3", "backbone=resnet50", "segmenter=light_deeplab")),
+        (
+            ("segmenter=deeplabv3plus", "backbone=efficientnet_lite0"),
+            ("DeepLabV3+", "backbone=resnet50", "segmenter=light_deeplab"),
+        ),
         (("backbone=resnet18", "backbone.weights=coco"), ("segmenter.weights=coco",)),
         (("backbone=resnet18", "backbone.weights=gone.pth"), ("gone.pth", "imagenet", "no such file")),
         (("segmenter.weights=gone.pth",), ("segmenter.weights=gone.pth", "no such file")),
@@ -146,7 +168,11 @@ def test_impossible_combination(overrides, parts):
 
 
 @pytest.mark.parametrize(
-    "key", ["dataset.test.split", "segmenter.max_size", "backbone.width", "seed", "finetune.steps"]
+    "key",
+    [
+        *("seed", "finetune.steps", "meta.batch_size", "meta.inner_lr.max", "dataset.query_frames"),
+        *("dataset.train", "dataset.val", "dataset.test.split", "segmenter.max_size", "backbone.width"),
+    ],
 )
 def test_a_declared_setting_cannot_be_taken_away(key):
     # A default that the option of its group has changed would come back unseen.
@@ -178,8 +204,19 @@ def test_missing_checkpoint_names_its_neighbours(tmp_path):
     assert str(tmp_path / "last.ckpt") in message
 
 
-def test_second_order_is_fine_for_the_network_without_boxes():
-    assert config("meta.order=second_order", "segmenter=light_deeplab").meta.order == "second_order"
+@pytest.mark.parametrize(
+    "network", [["segmenter=light_deeplab"], ["segmenter=deeplabv3", "backbone=resnet101"]]
+)
+def test_second_order_is_fine_for_networks_without_boxes(network):
+    assert config("meta.order=second_order", *network).meta.order == "second_order"
+
+
+def test_deeplabv3_and_its_successor_are_presets_of_one_network():
+    v3, plus = (
+        config(f"segmenter={name}", "backbone=resnet50").segmenter for name in ("deeplabv3", "deeplabv3plus")
+    )
+    assert (v3["weights"], v3["output_stride"], v3["decoder"]) == ("coco", 8, False)
+    assert plus == v3 | {"output_stride": 16, "decoder": True}
 
 
 def test_training_takes_no_folder_of_other_results(tmp_path):
@@ -202,20 +239,22 @@ def test_validation_needs_more_masks_than_the_first(tmp_path):
 
 def test_videos_are_listed_by_part():
     _, videos = prepared("dataset.val.num_videos=2", "dataset.test.num_videos=3")
-    assert (len(videos.val), len(videos.test)) == (2, 3)
-    assert len(videos.train) > 1000
-    names = {video.name for video in videos.val} & {video.name for video in videos.test}
+    assert (len(videos.val[""]), len(videos.test[""])) == (2, 3)
+    assert len(videos.train[0].videos) > 1000
+    names = {video.name for video in videos.val[""]} & {video.name for video in videos.test[""]}
     assert not names
 
 
 def test_evaluation_lists_the_test_videos_alone(shared):
     _, videos = prepared("dataset=davis2016", f"dataset.root={shared / 'davis2016'}", entry="evaluate")
-    assert sorted(video.name for video in videos.test) == ["breakdance", "camel", "dog", "scooter-black"]
+    assert sorted(video.name for video in videos.test[""]) == ["breakdance", "camel", "dog", "scooter-black"]
     assert not videos.train
     assert not videos.val
 
 
 class Video:
+    still = False
+
     def __init__(self, name):
         self.name = name
 
@@ -224,7 +263,9 @@ A, B, C = map(Video, "ABC")
 
 
 def selected(train, count, exclude=False):
-    return split_selection(train, FinalEval(selection_videos=count, exclude_from_training=exclude))
+    final_eval = FinalEval(selection_videos=count, exclude_from_training=exclude)
+    [rest], selection = split_selection([TrainingSet(train)], final_eval)
+    return rest.videos, selection
 
 
 def test_videos_to_select_on_are_different_ones():
@@ -245,8 +286,9 @@ def test_videos_that_the_small_experiment_selects_on_are_excluded(shared):
     data = ("dataset=davis2016", f"dataset.root={shared / 'davis2016'}", "experiment=small")
     _, videos = prepared(*data, "trainer.devices=1")
     assert len(videos.selection) == 2
-    assert len(videos.train) == 6
-    assert not {video.name for video in videos.train} & {video.name for video in videos.selection}
+    [train] = videos.train
+    assert len(train.videos) == 6
+    assert not {video.name for video in train.videos} & {video.name for video in videos.selection}
 
 
 def test_suggestions():
@@ -284,16 +326,33 @@ def test_signals_end_with_their_status(capsys):
     assert capsys.readouterr().err == "error: stopped by SIGINT\nerror: stopped by SIGTERM\n"
 
 
+@pytest.mark.parametrize("made_of_it", [None, KeyError])
+def test_a_signal_that_a_library_catches_is_not_lost(capsys, made_of_it):
+    def library():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except BaseException:
+            if made_of_it:
+                raise made_of_it from None
+
+    with pytest.raises(SystemExit) as ended, user_errors():
+        library()
+    assert ended.value.code == 143
+    assert capsys.readouterr().err == "error: stopped by SIGTERM\n"
+    with user_errors():
+        """The next command of the process does not end by it."""
+
+
 def test_a_job_that_fails_is_said_at_once_and_leaves_the_sweep_to_go_on(capsys):
     for error, said in (
         (UserError("no room"), "error: no room\n"),
         (ZeroDivisionError("x"), "ZeroDivisionError"),
     ):
-        with pytest.raises(JobFailedError), job_errors(sweep=True):
+        with job_errors(sweep=True):
             raise error
         assert said in capsys.readouterr().err
     with pytest.raises(SystemExit) as ended, user_errors():
-        raise JobFailedError
+        raise JobsFailedError("1 failed")
     assert ended.value.code == 1
 
 

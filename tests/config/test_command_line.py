@@ -57,12 +57,12 @@ def test_evaluation_is_one_process_unless_more_are_asked_for(devices):
 
 def test_what_the_command_line_says():
     with helpers.command_line("seed=3", "+logger.csv.prefix=x", "~logger.csv.version", "trusted=[007]"):
-        assert set(command_line.overridden()) >= {"seed", "logger.csv.prefix", "logger.csv.version"}
-        assert command_line.removed() == ["logger.csv.version"]
-        assert command_line.given("trusted") == "[007]"
-        assert command_line.given("logger.csv.prefix") == "x"
-        assert command_line.given("iterations") is None
-    assert command_line.overridden() == command_line.removed() == []
+        assert set(command_line.overrides()) >= {"seed", "logger.csv.prefix", "logger.csv.version"}
+        assert command_line.overrides()["logger.csv.version"] is None
+        assert command_line.overrides()["trusted"] == "[007]"
+        assert command_line.overrides()["logger.csv.prefix"] == "x"
+        assert "iterations" not in command_line.overrides()
+    assert command_line.overrides() == {}
 
 
 def test_without_a_command_line_there_is_one_process(monkeypatch):

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import command_line, compose
+from helpers import command_line, compose, given
 from hydra.errors import HydraException
 
 from eosvos.config.checks import check
@@ -53,7 +53,7 @@ def through_bash(word):
 @pytest.mark.parametrize("value", NASTY)
 def test_what_is_typed_arrives(value):
     (override,) = through_bash(typed("results", value))
-    assert compose(override).results == value
+    assert given(override).results == value
 
 
 @pytest.mark.parametrize("value", NASTY)

@@ -3,8 +3,8 @@
 import pytest
 from helpers import ROOT
 
-from eosvos.config.__main__ import PAGES, comments, reference
-from eosvos.config.schema import DECLARED
+from eosvos.config.__main__ import comments, reference, tables
+from eosvos.config.components import DECLARED
 from eosvos.config.setting import Settings
 from eosvos.config.training import Config
 
@@ -21,10 +21,10 @@ def test_the_page_is_made_from_the_declarations():
 
 
 def test_every_declaration_has_a_table():
-    assert {declared for _, _, declared in PAGES} >= {Config, *DECLARED.values()}
+    assert {declared for _, _, declared in tables()} >= {Config, *DECLARED.values()}
 
 
-@pytest.mark.parametrize("declared", [declared for _, _, declared in PAGES], ids=lambda one: one.__name__)
+@pytest.mark.parametrize("declared", [declared for _, _, declared in tables()], ids=lambda one: one.__name__)
 def test_every_setting_has_a_meaning(declared):
     for group in with_groups(declared):
         meanings = comments(group)
@@ -40,6 +40,6 @@ def test_every_setting_has_a_meaning(declared):
 
 
 def test_every_group_is_said():
-    for _, _, declared in PAGES:
+    for _, _, declared in tables():
         for group in with_groups(declared):
             assert (group.__doc__ or "").strip().endswith((".", ".\n    ")), group

@@ -4,21 +4,21 @@ from collections.abc import Iterator
 from typing import Any, get_args
 
 import pytest
-from helpers import compose, config
+from helpers import compose, config, given
 from omegaconf import OmegaConf
 from pydantic import BaseModel, ValidationError
 
 from eosvos.config.checks import check
+from eosvos.config.components import DECLARED
 from eosvos.config.data import Tasks
-from eosvos.config.schema import DECLARED
 from eosvos.config.setting import Settings
 from eosvos.config.training import Config
 from eosvos.errors import UserError
 
 # Values of settings without a default.
-NEEDED = {"root": "x", "images": "x", "masks": "x", "name": "x"}
+NEEDED = {"video": "x", "root": "x", "images": "x", "masks": "x", "annotations": "x", "name": "x"}
 NOT_FINITE = (float("nan"), float("inf"), -float("inf"))
-FREE = {"Config.logger", "Config.callbacks", "Config.trusted"}
+FREE = {"Config.logger", "Config.callbacks", "Config.trusted", "Outer.freeze"}
 """Settings that may be empty."""
 
 
@@ -89,13 +89,12 @@ def test_no_setting_takes_what_is_no_value(name):
         ("segmenter.anchor_ratios=[0]", "0 must be greater than 0"),
         ("segmenter.anchor_ratios=[nan]", "nan must be a finite number"),
         ('segmenter.weights="  "', "segmenter.weights: '  ' is no text"),
-        ("~seed", "seed is needed: leave ~seed out"),
-        ("~dataset", "dataset has no value: write dataset=OPTION, one of davis2016, "),
+        ("~dataset", "dataset has no videos: write dataset=OPTION, one of coco, "),
     ],
 )
 def test_wrong_values(override, said):
     with pytest.raises(UserError) as refused:
-        check(compose(override))
+        check(given(override))
     assert said in str(refused.value)
 
 

@@ -3,49 +3,75 @@
 import inspect
 
 import pytest
-from helpers import compose, config
+from helpers import KINDS, SMALL, compose, config, given
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
+from eosvos.config.components import DECLARED
 from eosvos.config.help import GROUPS, options
 from eosvos.config.inference import Finetune, Online
 from eosvos.config.meta import RADAM, Group, InnerLR, Meta, Outer
-from eosvos.config.schema import DECLARED, defaults
+from eosvos.config.schema import defaults
 from eosvos.config.training import Config
 
 # The public surface: dashboards, sweeps and scripts depend on these keys. Add to it; take nothing away.
 KEYS = {
-    "": "backbone callbacks checkpoint dataset final_eval finetune iterations logger meta output overwrite "
-    "parent results resume seed segmenter threads trainer trusted val_every",
-    "parent": "batch_size optimizer steps",
+    "": "backbone callbacks checkpoint dataset evaluator final_eval finetune iterations logger meta "
+    "minutes output overwrite parent results results_format resume seed segmenter submission threads trainer "
+    "trusted val_every val_visualisations",
+    "parent": "batch_size max_grad_norm min_lr_ratio objects optimizer steps warmup_steps",
     "parent.optimizer": "_target_ lr weight_decay",
-    "final_eval": "exclude_from_training lr_grid selection_videos visualisations",
-    "dataset": "_target_ augment frame_window max_objects num_frames query_frames seed size test train val",
-    "dataset.augment": "brightness contrast copy_paste flip hue rotation saturation scale_max scale_min",
-    "meta": "batch_size inner_lr inner_steps max_nonfinite_iterations multi_step_loss order outer "
-    "step_weights train_encoder truncate_every",
+    "final_eval": "exclude_from_training initialisation lr_grid selection_videos visualisations",
+    "dataset": "_target_ augment crop frame_window label_inversion max_objects no_label num_frames "
+    "object_groups query_frames seed single_object_videos size test train val weight",
+    "dataset.augment": "brightness contrast copy_paste elastic flip frame_colours hue rotation saturation "
+    "scale_max scale_min shear shift",
+    "meta": "batch_size early_stopping inner_lr inner_steps max_nonfinite_iterations multi_step_loss order "
+    "outer step_weights train_encoder truncate_every",
+    "meta.early_stopping": "min_delta patience",
     "meta.inner_lr": "init level log max max_grad_norm",
-    "meta.outer": "freeze_encoder inner_lr max_grad_norm min_lr_ratio optimizer",
+    "meta.outer": "freeze inner_lr max_grad_norm max_grad_value min_lr_ratio optimizer",
     "meta.outer.optimizer": "_target_ decoupled_weight_decay lr weight_decay",
     "meta.outer.inner_lr": "lr weight_decay",
-    "finetune": "augment batch_size feature_batch_size fixed_lr online steps",
+    "finetune": "augment batch_size distinct_copies feature_batch_size fixed_lr online short_side steps",
     "finetune.online": "batch_size every frames reset steps",
-    "trainer": "accelerator devices enable_progress_bar log_every_n_steps num_workers precision save_minutes",
+    "trainer": "accelerator benchmark channels_last compile devices enable_progress_bar log_every_n_steps "
+    "matmul_precision num_workers precision save_minutes",
     "logger": "csv tensorboard",
     "callbacks": "progress_bar",
 }
 
+STILLS = ("dataset.val=${dataset.train}", "dataset.test=${dataset.train}")
 DATASETS = {
     "synthetic": (),
+    "procedural": (),
     "davis2016": ("dataset.root=x",),
     "davis2017": ("dataset.root=x",),
     "youtube_vos": ("dataset.root=x",),
     "folder": ("dataset.images=x", "dataset.masks=y"),
+    "video": ("dataset.video=x", "dataset.masks=y"),
+    "images": ("dataset.root=x", *STILLS),
+    "voc2012": ("dataset.root=x", *STILLS),
+    "coco": ("dataset.images=x", "dataset.annotations=x", *STILLS),
 }
 # What an option needs to be complete.
-WITH = {"backbone=timm": ("backbone.name=x",), "segmenter=mask_rcnn": ("segmenter.weights=none",)}
-CHOICES = [f"{group}={option}" for group in GROUPS if group != "dataset" for option in options(group)] + [
-    f"meta/outer/optimizer={option}" for option in options("meta/outer/optimizer")
+WITH = {
+    "backbone=timm": ("backbone.name=x",),
+    "segmenter=mask_rcnn": ("segmenter.weights=none",),
+    "segmenter=deeplabv3": ("backbone=resnet50",),
+    "segmenter=deeplabv3plus": ("backbone=resnet101",),
+    "experiment=domain": ("dataset.images=x", "dataset.masks=y"),
+    "experiment=real_video": ("dataset.root=x",),
+    "experiment=e_osvos": ("dataset.youtube_vos.root=x", "dataset.davis2017.root=x"),
+    **{
+        f"experiment=e_osvos_davis{year}": ("dataset.root=x", f"checkpoint={__file__}")
+        for year in (2016, 2017)
+    },
+}
+CHOICES = [
+    *(f"{group}={option}" for group in GROUPS if group != "dataset" for option in options(group)),
+    *(f"meta/outer/optimizer={option}" for option in options("meta/outer/optimizer")),
+    *(f"experiment=ablations/{option}" for option in options("experiment/ablations")),
 ]
 
 
@@ -53,6 +79,20 @@ def test_public_keys():
     cfg = compose()
     found = {path: sorted(OmegaConf.select(cfg, path) if path else cfg) for path in KEYS}
     assert found == {path: keys.split() for path, keys in KEYS.items()}
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (*SMALL, *KINDS),
+        ("dataset.train=null", "dataset.val={num_videos:3,size:[32,32]}", "dataset.test=${dataset.val}"),
+        ("dataset=davis2017", "dataset.root='a b'", "+meta.outer.optimizer.eps=1", "seed=7"),
+        ("meta/outer/optimizer=sgd", "meta.outer.optimizer.lr=1e-3", "logger=[csv]", "~dataset.query_frames"),
+    ],
+)
+def test_values_that_are_set_afterwards_are_those_that_hydra_composes(overrides):
+    for entry in ("train", "evaluate"):
+        assert given(*overrides, entry=entry, output="x") == compose(*overrides, entry=entry, output="x")
 
 
 @pytest.mark.parametrize("target", DECLARED)
@@ -79,7 +119,7 @@ def test_every_option_composes_and_is_checked(choice):
 
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_every_dataset_composes_and_is_checked(dataset):
-    assert set(DATASETS) == set(options("dataset"))
+    assert {*DATASETS, "mixture", "youtube_vos_davis2017"} == set(options("dataset"))
     cfg = compose(f"dataset={dataset}", *DATASETS[dataset], entry="evaluate")
     checked = config(f"dataset={dataset}", *DATASETS[dataset], entry="evaluate").dataset
     for part in ("train", "val", "test"):
@@ -156,20 +196,37 @@ def test_published_presets(option, steps, every):
     )
 
 
+def test_the_fast_preset_is_published_fine_tuning_in_fewer_steps_on_smaller_frames():
+    assert config("finetune=fast").finetune == Finetune(steps=5, short_side=240)
+
+
 def test_the_papers_meta_training():
     meta = config("dataset=davis2017", "dataset.root=x").meta
     assert meta.outer == Outer(
         optimizer=RADAM,
         inner_lr=Group(lr=1e-5, weight_decay=0.0),
+        max_grad_value=None,
         max_grad_norm=None,
         min_lr_ratio=None,
-        freeze_encoder=False,
+        freeze=[],
     )
     assert meta.outer.optimizer["lr"] == 1e-5
     assert meta.outer.optimizer["weight_decay"] == 1e-3
     assert meta.inner_lr == InnerLR(level="neuron", init=1e-3, log=False, max=None, max_grad_norm=None)
     # Nothing else than what is declared.
     assert meta == Meta()
+
+
+def test_published_trainings():
+    paper = Meta()
+    both = config("experiment=e_osvos", *WITH["experiment=e_osvos"])
+    assert (both.meta, list(both.dataset.sources)) == (paper, ["davis2017", "youtube_vos"])
+    frozen = {"freeze": ["backbone", "rpn"], "inner_lr": Group(lr=0.0, weight_decay=0.0)}
+    for year in ("2016", "2017"):
+        name = f"experiment=e_osvos_davis{year}"
+        transfer = config(name, *WITH[name])
+        assert transfer.meta == paper.model_copy(update={"outer": paper.outer.model_copy(update=frozen)})
+        assert transfer.dataset.train["year"] == year
 
 
 def test_defaults_are_what_the_declarations_say():

@@ -139,3 +139,69 @@ def test_the_global_generator_is_left_alone():
     state = torch.random.get_rng_state()
     augment_task([a_frame()], generator(), Augmentation())
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+WARPS = {"shift": 0.2, "shear": 30.0, "elastic": 0.05}
+
+
+@pytest.mark.parametrize("name", WARPS)
+def test_image_and_mask_are_warped_together_and_anew_for_each_frame(name):
+    mask = torch.zeros(48, 64, dtype=torch.uint8)
+    mask[14:34, 20:50] = 1
+    config = STILL.model_copy(update={name: WARPS[name]})
+    first, second = augment_task([(painted(mask), mask)] * 2, generator(1), config)
+    for image, moved in (first, second):
+        shown = image[0] > 0.5
+        assert int((shown & (moved == 1)).sum()) / int((shown | (moved == 1)).sum()) > 0.9
+        assert not torch.equal(moved, mask)
+    assert not torch.equal(first[1], second[1])
+
+
+def centre(mask):
+    return (mask == 1).nonzero().float().mean(0)
+
+
+def test_shifts_are_shares_of_height_and_width():
+    mask = torch.zeros(80, 160, dtype=torch.uint8)
+    mask[36:44, 72:88] = 1
+    config = STILL.model_copy(update={"shift": 0.25})
+    moves = torch.stack(
+        [centre(augment_frame(painted(mask), mask, generator(s), config)[1]) for s in range(100)]
+    ) - centre(mask)
+    reach = moves.abs().max(0).values / torch.tensor([80, 160])
+    assert ((reach > 0.22) & (reach < 0.26)).all()
+
+
+def test_shear_keeps_areas_and_slants():
+    mask = torch.zeros(80, 160, dtype=torch.uint8)
+    mask[20:60, 70:90] = 1
+    config = STILL.model_copy(update={"shear": 40.0})
+    sheared = [augment_frame(painted(mask), mask, generator(s), config)[1] for s in range(20)]
+    assert all(int((one == 1).sum()) == pytest.approx(800, rel=0.06) for one in sheared)
+    offsets = [float(centre(one[55:])[1] - centre(one[:25])[1]) for one in sheared]
+    assert 15 < max(offsets) < 34 * 0.84 + 2
+    assert -34 * 0.84 - 2 < min(offsets) < -15
+
+
+def test_the_elastic_field_moves_points_by_a_share_of_the_shorter_side_at_most():
+    x = torch.linspace(0, 1, 120).expand(3, 80, 120)
+    mask = torch.ones(80, 120, dtype=torch.uint8)
+    config = STILL.model_copy(update={"elastic": 0.1})
+    for seed in range(5):
+        image, _ = augment_frame(x, mask, generator(seed), config)
+        moved = (image - x)[:, 12:-12, 14:-14].abs() * 119
+        assert 1 < moved.max() < 0.1 * 80 * 1.3
+        assert moved.diff(dim=1).abs().max() < 1.5, "a smooth field"
+
+
+def test_a_share_of_the_change_of_colours_is_drawn_for_each_frame():
+    image = torch.full((3, 16, 16), 0.5) * torch.tensor([1.0, 0.8, 0.4])[:, None, None]
+    mask = torch.ones(16, 16, dtype=torch.uint8)
+    config = STILL.model_copy(update={"brightness": 0.4, "frame_colours": 0.25})
+    for seed in range(10):
+        ratios = [
+            float((new / image).mean())
+            for new, _ in augment_task([(image, mask)] * 2, generator(seed), config)
+        ]
+        assert ratios[0] != ratios[1]
+        assert 0.9 / 1.1 < ratios[0] / ratios[1] < 1.1 / 0.9

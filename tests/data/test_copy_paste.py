@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from eosvos.config.data import Augmentation, Tasks
-from eosvos.data.copy_paste import copy_paste_frames
+from eosvos.data.copy_paste import add_objects, copy_paste_frames
 from eosvos.data.sequence import VideoSequence
+from eosvos.data.task_source import TrainingSet
 from eosvos.data.tasks import TaskSampler
 
 
@@ -110,7 +111,7 @@ def copy_paste_sampler(objects, probability):
         flip=0, rotation=0, scale_min=1, scale_max=1, brightness=0, contrast=0, saturation=0, hue=0
     )
     augment = still.model_copy(update={"copy_paste": probability})
-    return TaskSampler(objects, Tasks(augment=augment), 1)
+    return TaskSampler([TrainingSet(objects)], Tasks(augment=augment), 1)
 
 
 def values(task):
@@ -135,5 +136,16 @@ def test_a_single_video_gets_no_copy_paste():
 
 def test_no_augmentation_is_no_copy_paste_either():
     objects = [(Plain("a", 10), 1), (Plain("b", 20), 1)]
-    sampler = TaskSampler(objects, Tasks(augment=None), 1)
+    sampler = TaskSampler([TrainingSet(objects)], Tasks(augment=None), 1)
     assert all(len(values(sampler.sample(i, 0))[0]) == 1 for i in range(20))
+
+
+def test_an_added_object_gets_an_id_of_its_own_and_covers_what_is_behind():
+    image, mask = frame(0.1, 0.9, (5, 5, 11, 13), ignored=(0, 0))
+    mask[mask == 1] = 2
+    mask[18:, 25:] = 1
+    for seed in range(30):
+        [(added, labels)] = add_objects([(image, mask)], [OTHER], torch.Generator().manual_seed(seed))
+        assert torch.equal(labels == 3, (added[0] - 0.7).abs() < 1e-6)
+        assert torch.equal(labels[labels != 3], mask[labels != 3])
+        assert (labels == 3).any()

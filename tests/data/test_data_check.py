@@ -151,6 +151,54 @@ def test_objects_that_meta_does_not_list(disk, labels, capsys):
     assert "00000.png shows object 2, but meta.json does not list it" in capsys.readouterr().out
 
 
+def test_still_pictures(disk, labels, capsys):
+    for i in range(4):
+        disk.frame(f"s/images/{i}.jpg")
+        disk.mask(f"s/masks/{i}.png", labels(1))
+    disk.mask("s/masks/1.png", labels(255))
+    (disk.root / "s/masks/2.png").unlink()
+    (disk.root / "s/images/3.jpg").write_bytes(b"")
+    check = ["check", str(disk.root), "--layout", "images"]
+    assert main(check) == 1
+    lines = capsys.readouterr().out.splitlines()
+    for line, words in zip(
+        lines,
+        ["2.jpg has no mask", "no mask of sequence s/1 shows", "3.jpg cannot be read", "3 of 4 sequences"],
+        strict=True,
+    ):
+        assert words in line
+    assert main([*check, "--sequences", "s/0"]) == 0
+
+
+def test_pascal_voc_and_coco(disk, labels, capsys):
+    for i in range(2):
+        disk.frame(f"JPEGImages/{i}.jpg")
+    disk.mask("SegmentationObject/0.png", labels(1))
+    disk.text("ImageSets/Segmentation/trainval.txt", "0\n1\n")
+    assert main(["check", str(disk.root), "--layout", "voc2012"]) == 1
+    assert "SegmentationObject/1.png is missing" in capsys.readouterr().out
+    images = [{"id": i, "file_name": f"{i}.jpg", "height": 24, "width": 32} for i in range(3)]
+    square = [8, 8, 16, 8, 16, 16, 8, 16]
+    annotations = [{"id": i, "image_id": i, "segmentation": [square], "area": 64} for i in range(3)]
+    annotations[1]["segmentation"] = {"size": [9, 9], "counts": "1"}
+    file = disk.text("a.json", json.dumps({"images": images, "annotations": annotations}))
+    check = ["check", str(disk.root / "JPEGImages"), "--layout", "coco"]
+    assert main(check) == 2
+    assert "--annotations FILE" in capsys.readouterr().err
+    assert main([*check, "--annotations", str(file)]) == 1
+    out = capsys.readouterr().out
+    assert "2.jpg is missing" in out
+    assert "annotation 1 of" in out
+    assert "2 of 3 sequences, 2 frames, 2 masks: 2 defects" in out
+
+
+def test_videos_below_one_root(disk, labels, capsys):
+    disk.frame("JPEGImages/cat/0.jpg")
+    disk.mask("Annotations/cat/0.png", labels(1))
+    assert main(["check", str(disk.root), "--layout", "folder"]) == 0
+    assert capsys.readouterr().out == "1 sequences, 1 frames, 1 masks: no defects\n"
+
+
 def test_nothing_to_list_is_one_sentence(capsys):
     assert main(["check", "nowhere", "--layout", "youtube_vos"]) == 2
     assert "nowhere does not exist" in capsys.readouterr().err
@@ -158,7 +206,7 @@ def test_nothing_to_list_is_one_sentence(capsys):
 
 def test_unknown_layouts_are_refused():
     with pytest.raises(SystemExit):
-        main(["check", "x", "--layout", "coco"])
+        main(["check", "x", "--layout", "codo"])
 
 
 def test_the_real_mask_of_a_wrong_size_is_found(shared, capsys):

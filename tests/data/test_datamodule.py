@@ -12,6 +12,7 @@ from eosvos.config.data import Folder, Synthetic, Tasks, YouTubeVOS
 from eosvos.data.datamodule import SequenceShard, VOSDataModule
 from eosvos.data.folder import folder_sequences
 from eosvos.data.synthetic import synthetic_videos
+from eosvos.data.task_source import TrainingSet
 from eosvos.data.tasks import TaskSampler
 from eosvos.data.youtube_vos import youtube_vos_sequences
 from eosvos.errors import UserError
@@ -29,9 +30,9 @@ def videos(split, num_videos=None):
 
 def module(iteration=0, **arguments):
     settings = {
-        "train": videos("train"),
-        "val": videos("val", 3),
-        "test": videos("test", 2),
+        "train": [TrainingSet(videos("train"))],
+        "val": {"": videos("val", 3)},
+        "test": {"": videos("test", 2)},
         "iterations": 4,
         "batch_size": 4,
         "tasks": Tasks(),
@@ -129,10 +130,10 @@ def test_shards_of_sequences_are_of_one_length_and_do_not_overlap(count, world):
 
 
 def test_sequences_become_a_task_source_and_nothing_to_train_on_is_refused():
-    data = module(train=videos("val", 2))
+    data = module(train=[TrainingSet(videos("val", 2))])
     assert {t.sequence for t in draws(data).values()} == {"synthetic-0000000", "synthetic-0000001"}
     with pytest.raises(UserError, match="no annotated object"):
-        module(train=[]).train_dataloader()
+        module(train=[TrainingSet([])]).train_dataloader()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -143,7 +144,7 @@ def test_what_training_skips_is_said_once(disk, labels, caplog, workers):
     objects = {str(i): {"frames": ["00000"]} for i in (1, 2, 7)}
     disk.text("train/meta.json", json.dumps({"videos": {"zoo": {"objects": objects}}}))
     train = youtube_vos_sequences(YouTubeVOS(root=str(disk.root)))
-    assert len(list(module(train=train, num_workers=workers).train_dataloader())) == 4
+    assert len(list(module(train=[TrainingSet(train)], num_workers=workers).train_dataloader())) == 4
     (record,) = caplog.records
     assert "training left out 2 objects that no mask shows: 2 of zoo, 7 of zoo:" in record.getMessage()
 
@@ -155,7 +156,7 @@ def test_a_file_broken_in_the_middle_of_training_is_named_in_one_sentence(disk, 
         disk.mask(f"masks/{t}.png", labels(1))
     train = folder_sequences(Folder(images=str(disk.root / "frames"), masks=str(disk.root / "masks")))
     (disk.root / "frames/1.jpg").write_bytes(b"broken")
-    batches = module(train=train, iterations=50, num_workers=workers).train_dataloader()
+    batches = module(train=[TrainingSet(train)], iterations=50, num_workers=workers).train_dataloader()
     error = next(batch for batch in batches if isinstance(batch, UserError))
     assert "frames/1.jpg cannot be read" in str(error)
     assert "Traceback" not in str(error)
@@ -232,9 +233,9 @@ def test_lightning_resumes_in_the_middle(tmp_path):
 def test_padding_reaches_the_validation_step_as_none(tmp_path, set_rank):
     set_rank(1, 2)
     data = VOSDataModule(
-        videos("train"),
-        val=videos("val", 3),
-        test=[],
+        [TrainingSet(videos("train"))],
+        val={"": videos("val", 3)},
+        test={},
         tasks=Tasks(augment=None),
         iterations=2,
         batch_size=2,

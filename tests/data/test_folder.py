@@ -92,7 +92,7 @@ def test_frames_and_masks_may_lie_in_one_folder(video, labels):
     [
         (
             "my clip.mp4",
-            r"my clip\.mp4 is a file, not a folder: .*ffmpeg -i '.*my clip\.mp4' -q:v 2 frames/%05d\.jpg",
+            r"my clip\.mp4 is a file, not a folder: a video is dataset=video dataset\.video='.*my clip\.mp4'",
         ),
         (
             "1.jpg",

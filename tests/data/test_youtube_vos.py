@@ -89,6 +89,64 @@ def test_valid_has_masks_only_where_objects_appear(disk, labels):
     assert (zoo.num_frames, zoo.annotated_frames) == (3, (0,))
 
 
+@pytest.fixture
+def valid(disk, labels):
+    """Every fifth frame of a video in split valid, and all of them, without masks, in valid_all_frames."""
+    every_fifth = ("00000", "00005", "00010")
+    write(disk, labels, "valid", {"zoo": {1: "ape", 4: "ape"}}, every_fifth)
+    for t in range(12):
+        disk.frame(f"valid_all_frames/JPEGImages/zoo/{t:05d}.jpg")
+    return disk
+
+
+def test_all_frames_go_with_the_masks_of_the_split_that_they_belong_to(valid):
+    (zoo,) = open_youtube_vos(valid.root, split="valid_all_frames")
+    assert (zoo.num_frames, zoo.annotated_frames, zoo.first_frame(4)) == (12, (0, 5), 5)
+    assert zoo.frames[5] == valid.root / "valid_all_frames/JPEGImages/zoo/00005.jpg"
+    assert zoo.masks[5] == valid.root / "valid/Annotations/zoo/00005.png"
+    assert zoo.result_names == ("00000", "00005", "00010")
+    (fifth,) = open_youtube_vos(valid.root, split="valid")
+    assert fifth.result_names == fifth.frame_names == zoo.result_names
+    assert zoo.server_folder == fifth.server_folder == "Annotations/zoo"
+    valid.frame("valid/JPEGImages/zoo/00011.jpg")
+    (more,) = open_youtube_vos(valid.root, split="valid_all_frames")
+    assert more.fingerprint() != zoo.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("part", "folder"),
+    [("valid", "JPEGImages"), ("valid", "Annotations"), ("valid_all_frames", "JPEGImages")],
+)
+def test_all_frames_need_every_folder_of_both_splits(valid, part, folder):
+    shutil.rmtree(valid.root / part / folder / "zoo")
+    with pytest.raises(UserError, match=rf"{part}/{folder}/zoo does not exist: .*valid/meta\.json lists it"):
+        open_youtube_vos(valid.root, split="valid_all_frames")
+    shutil.rmtree(valid.root / "valid")
+    with pytest.raises(UserError, match="valid does not exist: put it there, for valid_all_frames has its"):
+        open_youtube_vos(valid.root, split="valid_all_frames")
+
+
+@pytest.mark.parametrize("split", ["valid", "valid_all_frames"])
+def test_a_frame_that_the_server_wants_must_exist(valid, split):
+    meta = json.loads((valid.root / "valid/meta.json").read_text())
+    meta["videos"]["zoo"]["objects"]["1"]["frames"].append("00015")
+    valid.text("valid/meta.json", json.dumps(meta))
+    with pytest.raises(UserError, match=rf"{split}/JPEGImages/zoo/00015\.jpg is missing"):
+        open_youtube_vos(valid.root, split=split)
+
+
+def test_all_frames_of_train_have_its_masks(disk, labels):
+    write(disk, labels, "train", {"zoo": {2: "ape", 7: "elephant"}})
+    for t in range(6):
+        disk.frame(f"train_all_frames/JPEGImages/zoo/{t:05d}.jpg")
+    (zoo,) = open_youtube_vos(disk.root, split="train_all_frames")
+    assert (zoo.num_frames, zoo.annotated_frames, zoo.object_ids) == (6, (0, 5), (2, 7))
+    assert zoo.server_folder is None
+    (disk.root / "train/Annotations/zoo/00005.png").unlink()
+    with pytest.raises(UserError, match=r"train/Annotations/zoo/00005\.png is missing"):
+        open_youtube_vos(disk.root, split="train_all_frames")
+
+
 def test_parts_cover_the_split_do_not_meet_and_have_its_share_of_categories(train):
     held = open_youtube_vos(train.root, part="held_out", held_out=6)
     fit = open_youtube_vos(train.root, part="fit", held_out=6)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from eosvos import writing
 from eosvos.errors import UserError
+from eosvos.evaluation import unfinished
 from eosvos.evaluation.evaluate import evaluate
 
 NETS = (LIGHT, "backbone=tiny", "backbone.width=8", "backbone.fpn_channels=16", "trainer=cpu")
@@ -54,7 +55,7 @@ def run(tmp_path):
     def evaluated(*overrides, images="clips", masks="masks", results="out"):
         data = ("dataset=folder", f"dataset.images={images}", f"dataset.masks={masks}")
         settings = (*data, *NETS, *QUICK, f"results={results}", *overrides)
-        row = evaluate(*prepared(*settings, entry="evaluate", output=tmp_path / "run"))
+        [row] = evaluate(*prepared(*settings, entry="evaluate", output=tmp_path / "run"))
         return {record.sequence: record for record in row.records}
 
     return evaluated
@@ -161,7 +162,7 @@ def test_nothing_is_written_among_the_files_of_a_benchmark(tmp_path, here, resul
 
     if results in ("Results", ""):
         _, videos = prepare()
-        assert videos.test
+        assert videos.test[""]
         return
     with pytest.raises(UserError, match=f"results=DAVIS/{results} would write into DAVIS/"):
         prepare()
@@ -203,7 +204,9 @@ def test_overwrite_takes_away_sequences_that_are_gone(run, here):
 
 
 @pytest.mark.parametrize("where", [1, 4, 7, 9])
-def test_a_kill_leaves_a_folder_that_the_same_command_finishes(run, here, where):
+def test_a_kill_leaves_a_folder_that_the_same_command_finishes(run, here, where, monkeypatch):
+    monkeypatch.setattr(unfinished, "SECONDS", 0)
+    monkeypatch.setattr(unfinished, "SHARE", 0)
     run(results="whole")
     child = os.fork()
     if not child:

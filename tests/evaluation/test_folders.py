@@ -9,7 +9,7 @@ from helpers import config, prepared
 from PIL import Image
 
 from eosvos.errors import UserError
-from eosvos.evaluation.record import record_run
+from eosvos.evaluation.provenance import record_run
 
 
 @pytest.fixture(autouse=True)

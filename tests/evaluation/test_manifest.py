@@ -5,7 +5,7 @@ from helpers import config
 
 from eosvos.errors import UserError
 from eosvos.evaluation import manifest as module
-from eosvos.evaluation.manifest import manifest, results_folder
+from eosvos.evaluation.manifest import manifest, open_results
 
 DAVIS = ("dataset=davis2017", "dataset.root=a", "segmenter=light_deeplab", "backbone=tiny")
 OWN = (
@@ -54,20 +54,20 @@ LOCATIONS = (
 @pytest.mark.parametrize(("part", "before", "change"), PARTS)
 def test_a_changed_setting_makes_other_results(tmp_path, part, before, change):
     given, changed = (config(*settings, f"results={tmp_path}") for settings in (before, (*before, change)))
-    results_folder(given, None, overwrite=False)
-    results_folder(given, None, overwrite=False)
+    open_results(given, None, overwrite=False)
+    open_results(given, None, overwrite=False)
     with pytest.raises(UserError, match=rf"{part}\b.* there and .* here"):
-        results_folder(changed, None, overwrite=False)
+        open_results(changed, None, overwrite=False)
 
 
 def test_another_checkpoint_or_version_makes_other_results(tmp_path, monkeypatch):
     given = config(*DAVIS, f"results={tmp_path}")
-    results_folder(given, "1", overwrite=False)
+    open_results(given, "1", overwrite=False)
     with pytest.raises(UserError, match="checkpoint is '1' there and '2' here"):
-        results_folder(given, "2", overwrite=False)
+        open_results(given, "2", overwrite=False)
     monkeypatch.setattr(module, "versions", lambda: {"eosvos": "7"})
     with pytest.raises(UserError, match=r"eosvos is .* there and '7' here"):
-        results_folder(given, "1", overwrite=False)
+        open_results(given, "1", overwrite=False)
 
 
 def test_every_part_has_a_row():

@@ -101,6 +101,15 @@ def test_a_sequence_is_finished_only_by_its_record(tmp_path, make):
     assert opened(tmp_path).begin(make("cat")) is None
 
 
+def test_a_record_of_before_unfinished_videos_were_gone_on_with_is_taken(tmp_path, make):
+    fill(opened(tmp_path), make())
+    path = tmp_path / "dog.record.json"
+    values = json.loads(path.read_text())
+    assert values.pop("temporary") == []
+    path.write_text(json.dumps(values))
+    assert opened(tmp_path).begin(make()) is not None
+
+
 def test_another_manifest_is_refused_and_told_apart(tmp_path):
     opened(tmp_path)
     other = {**MANIFEST, "finetune": {"steps": 50, "online": {"every": 5}}, "extra": True}

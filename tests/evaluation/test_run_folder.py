@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from eosvos.config.help import CONF
 from eosvos.config.schema import register
 from eosvos.errors import UserError
-from eosvos.sweep import prepare
+from eosvos.sweep.checks import prepare
 
 
 def composed(folder, *overrides, entry="train"):

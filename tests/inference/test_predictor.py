@@ -5,21 +5,19 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from doubles import RecordingAdapter, ScriptedSegmenter, light_learner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_propagate import RecordingAdapter, ScriptedSegmenter
 from torch import Tensor
 
-from eosvos.config import models as config
 from eosvos.config.inference import Finetune, Online
 from eosvos.config.meta import InnerLR
 from eosvos.data.sequence import VideoSequence
 from eosvos.errors import UserError
 from eosvos.inference.merge import merge_objects
 from eosvos.inference.predictor import Predictor
+from eosvos.inference.resize import resized_mask
 from eosvos.meta.learner import MetaLearner
-from eosvos.models.backbones import tiny_backbone
-from eosvos.models.light_deeplab import LightDeepLab
 
 SIZE = (8, 30)
 PLAIN = Finetune(steps=1, augment=False)
@@ -198,9 +196,7 @@ def test_a_mask_of_a_frame_that_is_not_there_is_refused():
 
 
 def test_videos_that_one_predictor_segments_at_once_do_not_disturb_each_other():
-    torch.manual_seed(0)
-    backbone = tiny_backbone(config.TinyBackbone(width=8, fpn_channels=8))
-    learner = MetaLearner(LightDeepLab(backbone, config.LightDeepLab(channels=8)), InnerLR(init=0.1))
+    learner = light_learner()
     online = Online(every=2, steps=1, batch_size=2)
     finetune = Finetune(steps=2, batch_size=2, feature_batch_size=2, online=online)
     videos = [MovingBlock(7, {0: {1: 0}, 3: {2: 12}}), MovingBlock(7, {1: {3: 1}})]
@@ -222,3 +218,37 @@ def test_merging_gives_each_pixel_to_its_most_probable_object(ids, seed):
         for x in range(4):
             best = max(ids, key=lambda i: maps[i][y, x].item())
             assert merged[y, x] == (best if maps[best][y, x] >= 0.5 else 0)
+
+
+class NotingAdapter(RecordingAdapter):
+    """Notes the sizes of what it is given to adapt to."""
+
+    def adapt(self, batches, *, start=None):
+        batches = list(batches)
+        self.sizes = {tuple(tensor.shape[-2:]) for batch in batches for tensor in batch}
+        return super().adapt(batches, start=start)
+
+
+@pytest.mark.parametrize(("short_side", "size"), [(16, (16, 60)), (None, SIZE)])
+def test_the_network_sees_frames_of_the_size_that_is_asked_for_and_masks_have_that_of_the_video(
+    short_side, size
+):
+    adapter = NotingAdapter()
+    sequence = MovingBlock(11, {0: {7: 0}})
+    predictor = Predictor(adapter, PLAIN.model_copy(update={"short_side": short_side}))
+    labels = [frame for _, frame in predictor.segment(sequence)]
+    assert adapter.sizes == {size}
+    for t, frame in enumerate(labels):
+        expected = torch.zeros(SIZE, dtype=torch.uint8)
+        expected[2:5, t : t + 2] = 7
+        assert torch.equal(frame, expected)
+
+
+def test_the_smallest_object_is_still_there_in_a_smaller_frame():
+    mask = torch.zeros(64, 48, dtype=torch.uint8)
+    mask[0, 0], mask[40:, :] = 1, 255
+    small = resized_mask(mask, (16, 12))
+    assert (small == 1).nonzero().tolist() == [[0, 0]]
+    assert torch.equal(small[1:] == 255, mask[4::4, ::4] == 255)
+    mask[8:24, 8:16] = 1
+    assert torch.equal(resized_mask(mask, (16, 12)), mask[2::4, 2::4])

@@ -2,58 +2,17 @@
 a script.
 """
 
-from collections.abc import Iterable
-
 import pytest
 import torch
-from torch import Tensor, nn
+from doubles import RecordingAdapter
+from torch import Tensor
 
 from eosvos.config.inference import Finetune, Online
-from eosvos.inference.finetune import first_frame_batches
-from eosvos.inference.propagate import DIVERGED, ObjectTrack, mask_box
-from eosvos.models.segmenter import Batch, Features, Segmenter
+from eosvos.inference.finetune import annotated_batches
+from eosvos.inference.propagate import DIVERGED, ObjectTrack
+from eosvos.models.segmenter import Segmenter
 
 SIZE = (8, 10)
-
-
-class ScriptedSegmenter(Segmenter):
-    """Sees the object where the image's red channel is above one half; remembers how it was asked."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.backbone = nn.Linear(1, 1)
-        self.calls: list[tuple[list[float] | None, bool]] = []
-
-    def losses(self, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
-        return {"none": self.backbone.weight.sum()}
-
-    def features(self, images: Tensor) -> Features:
-        return Features({"red": images[:, :1]}, tuple(images.shape[-2:]))
-
-    def segment(
-        self, features: Features, index: int, prior: Tensor | None = None, redetect: bool = False
-    ) -> Tensor:
-        self.calls.append((None if prior is None else prior.tolist(), redetect))
-        return features.maps["red"][index, 0]
-
-    def head_parameters(self) -> list[nn.Parameter]:
-        return []
-
-
-class RecordingAdapter:
-    """Hands out scripted segmenters that share one list of calls, and keeps the batches it was given."""
-
-    def __init__(self) -> None:
-        self.segmenter = ScriptedSegmenter()
-        self.adaptations: list[tuple[list[Batch], Segmenter | None]] = []
-        self.made: list[Segmenter] = []
-
-    def adapt(self, batches: Iterable[Batch], *, start: Segmenter | None = None) -> Segmenter:
-        self.adaptations.append((list(batches), start))
-        adapted = ScriptedSegmenter()
-        adapted.calls = self.segmenter.calls
-        self.made.append(adapted)
-        return adapted
 
 
 def frame_with_object(column: int | None, value: float = 0.9) -> Tensor:
@@ -66,12 +25,9 @@ def frame_with_object(column: int | None, value: float = 0.9) -> Tensor:
 def start_track(finetune: Finetune) -> tuple[ObjectTrack, RecordingAdapter]:
     adapter = RecordingAdapter()
     mask = (frame_with_object(0)[0] > 0.5).to(torch.uint8)
-    return ObjectTrack(adapter, finetune, frame_with_object(0), mask, 0, (0, "video", 1)), adapter
-
-
-def test_box_is_tight_with_exclusive_maximum():
-    assert mask_box(frame_with_object(3)[0] > 0.5).tolist() == [3, 2, 5, 5]
-    assert mask_box(torch.zeros(SIZE, dtype=torch.bool)) is None
+    track = ObjectTrack(adapter, finetune, (0, "video", 1))
+    track.annotate(frame_with_object(0), mask, 0)
+    return track, adapter
 
 
 def test_each_frame_is_given_the_box_of_the_mask_before():
@@ -99,6 +55,20 @@ def test_a_lost_object_is_redetected_from_the_first_prior_until_it_is_found():
         ([7, 2, 9, 5], False),
     ]
     assert probability.shape == (5, *SIZE)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 4])
+def test_a_track_with_another_ones_state_goes_on_as_that_one(cut):
+    frames = torch.stack([frame_with_object(c) for c in (3, None, None, 7, 7)])
+    whole, expected = start_track(Finetune(steps=1, augment=False))
+    whole.advance(frames, 1)
+    first, _ = start_track(Finetune(steps=1, augment=False))
+    first.advance(frames[:cut], 1)
+    adapter = RecordingAdapter()
+    rest = ObjectTrack(adapter, Finetune(steps=1, augment=False), (0, "video", 1))
+    rest.load_state_dict(first.state_dict())
+    rest.advance(frames[cut:], 1 + cut)
+    assert adapter.segmenter.calls == expected.segmenter.calls[cut:]
 
 
 def online(**changes: object) -> Finetune:
@@ -138,6 +108,19 @@ def test_online_adaptation_starts_where_it_is_told(reset, start_of_third):
     assert start is (None if start_of_third is None else adapter.made[start_of_third])
 
 
+def test_predictions_from_before_a_correction_are_not_learned_from_after_it():
+    track, adapter = start_track(online())
+    track.advance(torch.stack([frame_with_object(c) for c in (1, 2)]), 1)
+    corrected = frame_with_object(6)
+    track.annotate(corrected, (corrected[0] > 0.5).to(torch.uint8), 3)
+    track.advance(torch.stack([frame_with_object(c) for c in (7, None, None, None)]), 4)
+    track.adapt_online(8)
+    batches, _ = adapter.adaptations[-1]
+    # The annotated frame, the latest first, and the only prediction since.
+    for (images, _), annotated in zip(batches, (6, 0), strict=True):
+        torch.testing.assert_close(images, torch.stack([frame_with_object(c) for c in (annotated, 7)]))
+
+
 def test_a_segment_that_begins_lost_has_no_prior():
     track, adapter = start_track(online(every=1))
     track.advance(frame_with_object(None)[None], 1)
@@ -150,14 +133,30 @@ def test_a_segment_that_begins_lost_has_no_prior():
 def test_augmented_batches_are_a_pure_function_of_the_seed():
     image, mask = frame_with_object(4), (frame_with_object(4)[0] > 0.5).to(torch.uint8)
     finetune = Finetune(steps=2, batch_size=3)
-    first, again = (list(first_frame_batches(image, mask, finetune, 7, "video")) for _ in range(2))
-    other = list(first_frame_batches(image, mask, finetune, 8, "video"))
+    first, again = (list(annotated_batches([(image, mask)], finetune, 7, "video")) for _ in range(2))
+    other = list(annotated_batches([(image, mask)], finetune, 8, "video"))
     assert [tuple(x.shape) for x in first[0]] == [(3, 3, *SIZE), (3, *SIZE)]
     assert all(
         torch.equal(a, b) for pair in zip(first, again, strict=True) for a, b in zip(*pair, strict=True)
     )
     assert not torch.equal(first[0][0], other[0][0])
     assert not torch.equal(first[0][0], first[1][0])
+
+
+def test_distinct_copies_are_those_of_the_first_steps_and_used_again():
+    annotated = [(frame_with_object(c), (frame_with_object(c)[0] > 0.5).to(torch.uint8)) for c in (4, 9)]
+
+    def batches(**settings: int) -> list[list[bytes]]:
+        made = annotated_batches(annotated, Finetune(steps=4, batch_size=2, **settings), 7, "video")
+        return [[image.numpy().tobytes() for image in images] for images, _ in made]
+
+    anew = batches()
+    assert len({image for batch in anew for image in batch}) == 8
+    assert batches(distinct_copies=8) == batches(distinct_copies=100) == anew
+    assert batches(distinct_copies=4) == anew[:2] * 2
+    [[a, b], [c, _]] = anew[:2]
+    assert batches(distinct_copies=3) == [[a, b], [c, a], [b, c], [a, b]]
+    assert batches(distinct_copies=1) == [[a, a]] * 4
 
 
 def test_fine_tuning_that_diverged_is_counted_and_said(recwarn):
@@ -168,7 +167,11 @@ def test_fine_tuning_that_diverged_is_counted_and_said(recwarn):
             return adapted
 
     frame = torch.zeros(3, *SIZE), torch.ones(SIZE, dtype=torch.uint8)
-    assert ObjectTrack(RecordingAdapter(), Finetune(), *frame, 2, (0, "dog", 1)).diverged == 0
+    tracks = [
+        ObjectTrack(adapter, Finetune(), (0, "dog", 1)) for adapter in (RecordingAdapter(), Diverging())
+    ]
+    tracks[0].annotate(*frame, 2)
     assert not recwarn.list
-    assert ObjectTrack(Diverging(), Finetune(), *frame, 2, (0, "dog", 1)).diverged == 1
+    tracks[1].annotate(*frame, 2)
+    assert [track.diverged for track in tracks] == [0, 1]
     assert str(recwarn.pop().message) == DIVERGED

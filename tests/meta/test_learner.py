@@ -6,10 +6,12 @@ from itertools import repeat
 import numpy as np
 import pytest
 import torch
+from doubles import light_learner
 from torch import Tensor, nn
 
-from eosvos.config.meta import InnerLR
+from eosvos.config.meta import EarlyStopping, InnerLR
 from eosvos.errors import UserError
+from eosvos.meta.adaptation import Adaptation, Unrolled
 from eosvos.meta.learner import MetaLearner, total_loss
 from eosvos.models.segmenter import Features, Segmenter
 
@@ -100,7 +102,7 @@ def test_meta_gradient_equals_the_published_systems(golden, case, query_weights,
     batches = [(golden["inner_x"][k], golden["inner_y"][k]) for k in range(steps)]
     query = [(golden["meta_x"], golden["meta_y"])]
 
-    adapted = learner.adapt(batches, differentiable=True)
+    adapted = learner.adapt(batches)
     result = learner.meta_gradient(batches, query, query_weights)
 
     for name, weight in zip(NAMES, adapted.parameters(), strict=True):
@@ -117,7 +119,7 @@ def test_meta_gradient_equals_the_published_systems(golden, case, query_weights,
     for gradient, value in zip(lr_gradients, expected, strict=True):
         torch.testing.assert_close(gradient.reshape(value.shape), value, rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(result.query_loss, golden[f"{case}/meta_losses"].sum())
-    assert torch.isclose(result.support_loss_first, golden[f"{case}/inner_losses"][0])
+    torch.testing.assert_close(result.support_losses, golden[f"{case}/inner_losses"])
 
 
 def random_batches(steps: int, generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
@@ -223,13 +225,96 @@ def test_truncation_has_gradients_for_the_inner_learning_rates_in_every_segment(
         torch.testing.assert_close(truncated.gradients[i], expected)
 
 
-def test_adaptation_is_the_same_with_and_without_a_graph_and_leaves_the_learner_alone(learner):
+@pytest.mark.parametrize("order", ["first_order", "second_order_heads", "second_order"])
+@pytest.mark.parametrize(
+    ("stopping", "steps"),
+    [
+        ({"patience": 1}, 4),
+        ({"patience": 2}, 5),
+        ({"patience": 3}, 6),
+        ({"patience": 1, "min_delta": 3.5}, 3),
+        ({"patience": 4, "min_delta": 3.5}, 6),
+    ],
+)
+@pytest.mark.parametrize(
+    ("query_weights", "truncate_every"),
+    [([0, 0, 0, 0, 0, 1], None), ([0.1, 0.2, 0.3, 0.1, 0.2, 0.1], None), ([1, 0, 0, 0, 1, 0], 2)],
+)
+def test_early_stopping_ends_the_inner_loop_and_the_last_step_gets_the_weights_of_those_left_out(
+    order, stopping, steps, query_weights, truncate_every
+):
+    torch.manual_seed(0)
+    learner = MetaLearner(TinySegmenter(), InnerLR(init=1e-4), order=order)
+    generator = torch.Generator().manual_seed(1)
+    query = random_batches(2, generator)
+    # Support losses of about 9, 4, 1, 2, 1.4, 0.2: learning rates are so small that the targets make them.
+    targets = zip(random_batches(6, generator), (3, 2, 1, 1.5, 1.2, 0.5), strict=True)
+    batches = [(images, learner.segmenter.backbone(images).detach() + far) for (images, _), far in targets]
+    stopped = learner.meta_gradient(batches, query, query_weights, truncate_every, EarlyStopping(**stopping))
+    weights = [*query_weights[: steps - 1], sum(query_weights[steps - 1 :])]
+    expected = learner.meta_gradient(batches[:steps], query, weights, truncate_every)
+    assert all(map(torch.equal, stopped.gradients, expected.gradients))
+    assert stopped.query_loss == expected.query_loss
+    assert stopped.support_losses.tolist() == expected.support_losses.tolist()
+    assert len(stopped.support_losses) == steps
+
+
+LEVELS = ("single", "tensor", "neuron", "param")
+
+
+@pytest.mark.parametrize(
+    ("query_weights", "truncate_every", "patience"),
+    [
+        ([0, 0, 0, 1], None, None),
+        ([0.1, 0.2, 0.3, 0.4], None, 1),
+        ([1, 0, 0, 1], 2, None),
+        ([0, 0, 1, 1], 1, 2),
+    ],
+)
+@pytest.mark.parametrize("max_grad_norm", [None, 0.1])
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("level", LEVELS)
+def test_first_order_is_that_of_learn2learn(
+    monkeypatch, level, log, max_grad_norm, query_weights, truncate_every, patience
+):
+    """learn2learn differentiates the inner loop; here is its closed form."""
+    torch.manual_seed(0)
+    inner_lr = InnerLR(level=level, log=log, init=0.3, max_grad_norm=max_grad_norm)
+    segmenter = TinySegmenter()
+    segmenter.unused = nn.Parameter(torch.ones(2, dtype=torch.float64))
+    learner = MetaLearner(segmenter, inner_lr)
+    generator = torch.Generator().manual_seed(1)
+    arguments = (
+        random_batches(4, generator),
+        random_batches(2, generator),
+        query_weights,
+        truncate_every,
+        EarlyStopping(patience=patience),
+    )
+    result = learner.meta_gradient(*arguments)
+    monkeypatch.setattr("eosvos.meta.learner.FirstOrder", lambda *_: Unrolled(learner.gbml))
+    expected = learner.meta_gradient(*arguments)
+    assert result.query_loss == expected.query_loss
+    assert torch.equal(result.support_losses, expected.support_losses)
+    for gradient, value in zip(result.gradients, expected.gradients, strict=True):
+        torch.testing.assert_close(gradient, value, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("max_grad_norm", [None, 0.1])
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("level", LEVELS)
+def test_adaptation_is_that_of_learn2learn_to_the_last_bit_and_leaves_the_learner_alone(
+    level, log, max_grad_norm
+):
+    torch.manual_seed(0)
+    learner = MetaLearner(TinySegmenter(), InnerLR(level=level, log=log, max_grad_norm=max_grad_norm))
     before = copy.deepcopy(learner.state_dict())
     batches = random_batches(3, torch.Generator().manual_seed(2))
-    with_graph, without = learner.adapt(batches, differentiable=True), learner.adapt(batches)
-    for a, b in zip(with_graph.parameters(), without.parameters(), strict=True):
-        assert a.grad_fn is not None
-        assert b.is_leaf
+    adapted, unrolled = learner.adapt(batches), Unrolled(learner.gbml)
+    list(learner.inner_loop(batches, unrolled))
+    for a, b in zip(adapted.parameters(), unrolled.segmenter.parameters(), strict=True):
+        assert a.is_leaf
+        assert b.grad_fn is not None
         torch.testing.assert_close(a.detach(), b.detach(), rtol=0, atol=0)
     for name, value in learner.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
@@ -276,12 +361,25 @@ def test_a_frozen_encoder_has_neither_inner_learning_rates_nor_updates():
     assert len(learner.weights()) == 2
 
 
+def test_the_meta_gradient_is_the_same_with_channels_last():
+    batch = torch.rand(2, 3, 24, 32).double(), torch.randint(0, 2, (2, 24, 32), dtype=torch.uint8)
+    first, last = light_learner().double(), light_learner().double().to(memory_format=torch.channels_last)
+    expected, found = (one.meta_gradient([batch] * 2, [batch], [0.0, 1.0]) for one in (first, last))
+    for a, b in zip(found.gradients, expected.gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+    adapted = last.adapt([batch])
+    assert all(
+        w.is_contiguous(memory_format=torch.channels_last) for w in adapted.parameters() if w.dim() == 4
+    )
+
+
 def test_memory_does_not_grow_with_the_number_of_steps(learner):
     """The adapted weights hold no graph, so nothing of an earlier step is reachable from a later one."""
     batch = random_batches(1, torch.Generator())[0]
-    for step in learner.inner_loop(repeat(batch, 3), differentiable=False):
-        assert all(p.grad_fn is None and p.requires_grad for p in step.segmenter.parameters())
-        assert step.loss.grad_fn is None
+    adaptation = Adaptation(learner.segmenter, dict(learner.named_inner_lrs()))
+    for loss in learner.inner_loop(repeat(batch, 3), adaptation):
+        assert all(p.grad_fn is None and p.requires_grad for p in adaptation.segmenter.parameters())
+        assert loss.grad_fn is None
 
 
 def test_second_order_is_refused_where_it_cannot_work():

@@ -6,18 +6,20 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing as mp
+from ranks import of_two_processes
 from torch import Tensor
 
 from eosvos.config import models as config
 from eosvos.config.data import Synthetic, Tasks
 from eosvos.config.meta import InnerLR, Meta
 from eosvos.data.synthetic import SyntheticTaskSource
+from eosvos.data.task_source import TrainingSet
 from eosvos.data.tasks import Task, TaskSampler
 from eosvos.meta.learner import MetaLearner, total_loss
 from eosvos.meta.module import MetaModule
 from eosvos.models.backbones import tiny_backbone
 from eosvos.models.mask_rcnn import MaskRCNN
+from eosvos.processes import rank_and_world_size
 from eosvos.seeding import isolated_rng
 
 STEPS = 3
@@ -51,7 +53,7 @@ def tiny_module() -> MetaModule:
 
 def tasks_of(slots: range) -> list[Task]:
     source = SyntheticTaskSource(Synthetic(size=[64, 96]))
-    sampler = TaskSampler(source, Tasks(augment=None), META_BATCH, seed=5)
+    sampler = TaskSampler([TrainingSet(source)], Tasks(augment=None), META_BATCH, seed=5)
     return [sampler.sample(0, slot) for slot in slots]
 
 
@@ -59,23 +61,18 @@ def relative_difference(a: Tensor, b: Tensor) -> float:
     return ((a - b).norm() / b.norm().clamp_min(1e-12)).item()
 
 
-def share_of_gradient(rank: int, world: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=world)
-    module = tiny_module()
-    gradients, losses = module.sum_over_tasks(tasks_of(range(rank, META_BATCH, world)))
-    torch.save([*gradients, losses], f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+def share_of_gradient(_: Path) -> list[Tensor]:
+    rank, world = rank_and_world_size()
+    gradients, *losses = tiny_module().sum_over_tasks(tasks_of(range(rank, META_BATCH, world)))
+    return [*gradients, *losses]
 
 
 def test_two_processes_have_the_meta_gradient_of_one(tmp_path: Path):
-    mp.spawn(share_of_gradient, (2, str(tmp_path)), nprocs=2)
-    module = tiny_module()
-    gradients, losses = module.sum_over_tasks(tasks_of(range(META_BATCH)))
-    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
-    assert losses[3] == META_BATCH
+    ranks = of_two_processes(share_of_gradient, tmp_path)
+    gradients, *losses = tiny_module().sum_over_tasks(tasks_of(range(META_BATCH)))
+    assert losses[1] == META_BATCH
     for of_rank in ranks:
-        for shared, alone in zip(of_rank, [*gradients, losses], strict=True):
+        for shared, alone in zip(of_rank, [*gradients, *losses], strict=True):
             assert relative_difference(shared, alone) <= 1e-5
 
 
@@ -110,6 +107,23 @@ def test_first_order_meta_gradient_has_its_closed_form_on_the_whole_network():
         shared = [d for d in range(lr.dim()) if lr.shape[d] == 1]
         per_lr = per_value.sum(shared, keepdim=True) if shared else per_value
         assert relative_difference(result.gradients[n + i], lr * per_lr) <= 1e-5
+
+
+def test_autocast_casts_the_weights_of_every_step_and_leaves_losses_their_digits():
+    """It keeps what it has cast until it ends, and weights change in place before."""
+    [task] = tasks_of(range(1))
+    support, query = (task.support_images, task.support_masks), (task.query_images, task.query_masks)
+    found = []
+    for cached in (True, False):
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=cached), isolated_rng("bf16"):
+            learner = tiny_learner()
+            found.append(learner.meta_gradient(repeat(support, STEPS), [query], [0, 0, 1]))
+            losses = learner.segmenter.losses(*support)
+    assert all(loss.dtype == torch.float32 for loss in losses.values())
+    assert all(one.query_loss.dtype == torch.float32 for one in found)
+    # What it has cast once, it sums the gradients of in 16 bits, where a weight has several uses.
+    torch.testing.assert_close(found[0].support_losses, found[1].support_losses, rtol=5e-3, atol=0)
+    assert (found[0].support_losses.diff() < -0.1).all()
 
 
 @pytest.mark.parametrize("order", ["second_order_heads"])

@@ -4,6 +4,7 @@ import pytest
 import torch
 from helpers import SMALL, config
 
+from eosvos.config import models
 from eosvos.config.help import options
 from eosvos.errors import UserError
 from eosvos.meta.model import Model, build_learner, build_segmenter, without_weights
@@ -17,9 +18,12 @@ NETWORKS = [
     ("small_mask_rcnn", "efficientnet_lite0"),
     ("small_mask_rcnn", "timm"),
     ("tiny_mask_rcnn", "tiny"),
+    ("deeplabv3", "resnet50"),
+    ("deeplabv3plus", "resnet101"),
     ("light_deeplab", "tiny"),
     ("light_deeplab", "efficientnet_lite0"),
 ]
+MASK_RCNN, DEEPLAB = ({"_target_": one.target} for one in (models.MaskRCNN, models.DeepLabV3))
 
 
 def test_list_is_complete():
@@ -44,11 +48,14 @@ def test_networks(segmenter, backbone):
 @pytest.mark.parametrize(
     ("segmenter", "name", "read"),
     [
-        ({"weights": "coco"}, "resnet50", "none"),
-        ({"weights": "coco"}, "resnet101", "imagenet"),
-        ({"weights": "none"}, "resnet50", "imagenet"),
-        ({"weights": "detector.pth"}, "resnet50", "none"),
-        ({"weights": "detector.pth"}, "resnet101", "none"),
+        (MASK_RCNN | {"weights": "coco"}, "resnet50", "none"),
+        (MASK_RCNN | {"weights": "coco"}, "resnet101", "imagenet"),
+        (MASK_RCNN | {"weights": "none"}, "resnet50", "imagenet"),
+        (MASK_RCNN | {"weights": "detector.pth"}, "resnet50", "none"),
+        (MASK_RCNN | {"weights": "detector.pth"}, "resnet101", "none"),
+        (DEEPLAB | {"weights": "coco"}, "resnet50", "none"),
+        (DEEPLAB | {"weights": "coco"}, "resnet101", "none"),
+        (DEEPLAB | {"weights": "none"}, "resnet101", "imagenet"),
         ({}, "resnet50", "imagenet"),
     ],
 )

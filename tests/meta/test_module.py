@@ -1,14 +1,14 @@
 """The meta-training loop: means over finite tasks, outer steps, clamped inner learning rates, validation."""
 
 import logging
-import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
 import torch
-import torch.multiprocessing as mp
 from pytorch_lightning.loggers import Logger
+from ranks import of_two_processes
 from test_learner import TinySegmenter
 from torch.utils.data import DataLoader
 
@@ -19,6 +19,8 @@ from eosvos.errors import UserError
 from eosvos.meta.learner import MetaLearner
 from eosvos.meta.module import MetaModule
 from eosvos.meta.parent import ParentModule
+from eosvos.processes import rank_and_world_size
+from eosvos.training.dashboard import Dashboard
 
 
 class RegressionSegmenter(TinySegmenter):
@@ -54,6 +56,10 @@ def make_module(
     return MetaModule(learner, meta, iterations, evaluate=evaluate)
 
 
+def scored(j_and_f: list[tuple[float, float]]) -> SimpleNamespace:
+    return SimpleNamespace(j_and_f=j_and_f)
+
+
 def parent_of(steps: int) -> Parent:
     return Parent(steps=steps, optimizer=optimizer_settings("AdamW", 1e-2, weight_decay=1e-4))
 
@@ -66,6 +72,7 @@ def fit(
     **options,
 ) -> pl.Trainer:
     trainer = pl.Trainer(
+        callbacks=[Dashboard(Path("nowhere"))] if isinstance(module, MetaModule) else [],
         accelerator="cpu",
         max_epochs=1,
         logger=logger,
@@ -85,10 +92,10 @@ def test_a_non_finite_task_is_left_out_of_sum_and_divisor_and_named(caplog):
     tasks = [make_task(0, slot, broken=slot == 1) for slot in range(3)]
     module = make_module()
     with caplog.at_level(logging.WARNING):
-        gradients, losses = module.sum_over_tasks(tasks)
-    assert losses[3] == 2
+        gradients, _, count = module.sum_over_tasks(tasks)
+    assert count == 2
     assert "iteration 0: task video1:1 is left out" in caplog.text
-    without, _ = module.sum_over_tasks([tasks[0], tasks[2]])
+    without, *_ = module.sum_over_tasks([tasks[0], tasks[2]])
     for a, b in zip(gradients, without, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
 
@@ -96,7 +103,7 @@ def test_a_non_finite_task_is_left_out_of_sum_and_divisor_and_named(caplog):
 def test_one_iteration_is_one_adam_step_along_the_mean_meta_gradient():
     tasks = [make_task(0, slot, query_frames=2) for slot in range(4)]
     module, reference = make_module(), make_module()
-    gradients, _ = reference.sum_over_tasks(tasks)
+    gradients, *_ = reference.sum_over_tasks(tasks)
     parameters = reference.learner.meta_parameters()
     n = len(reference.learner.weights())
     optimizer = torch.optim.Adam(
@@ -184,14 +191,14 @@ def test_left_out_tasks_are_counted_in_the_log():
 
 
 def test_nothing_to_score_is_said():
-    module = make_module(evaluate=lambda learner, sequence: [])
+    module = make_module(evaluate=lambda learner, sequence: scored([]))
     with pytest.raises(UserError, match="no validation video has a frame to score"):
         fit(module, [[make_task(0, 0)]], ["one"])
 
 
 def test_validation_averages_over_objects_and_skips_padding():
     scores = {"one": [(0.5, 0.7)], "two": [(0.1, 0.3), (0.3, 0.5)]}
-    module = make_module(evaluate=lambda learner, sequence: scores[sequence])
+    module = make_module(evaluate=lambda learner, sequence: scored(scores[sequence]))
     trainer = fit(module, [[make_task(0, 0)]], ["one", None, "two"])
     metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
     assert metrics["val/J"] == pytest.approx(0.3)
@@ -219,22 +226,20 @@ def test_parent_training_names_the_tasks_of_a_loss_that_is_not_finite():
         fit(ParentModule(learner, parent_of(steps=1)), [[make_task(0, 0, broken=True)]])
 
 
-def end_of_parent_step(rank: int, folder: str) -> None:
-    """Be one of two processes, the second with a broken task, and write down how the step ends."""
-    os.environ["LOCAL_RANK"] = str(rank)
-    torch.distributed.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=2)
+def end_of_parent_step(_: Path) -> str:
+    """How the step ends in one of two processes, the second of which has a broken task."""
+    rank, _ = rank_and_world_size()
     module = ParentModule(MetaLearner(RegressionSegmenter()), parent_of(steps=1))
     try:
         module.training_step([make_task(0, rank, broken=rank == 1)], 0)
     except UserError as error:
-        ended = str(error)
+        return str(error)
     except SystemExit as error:
-        ended = f"silently with {error.code or 0}"
-    Path(folder, str(rank)).write_text(ended)
-    torch.distributed.destroy_process_group()
+        return f"silently with {error.code or 0}"
+    return "well"
 
 
 def test_a_loss_that_is_not_finite_in_one_process_ends_parent_training_in_all(tmp_path: Path):
-    mp.spawn(end_of_parent_step, (str(tmp_path),), nprocs=2)
-    assert "the loss of video1:1 is not finite" in (tmp_path / "0").read_text()
-    assert (tmp_path / "1").read_text() == "silently with 0"
+    main, other = of_two_processes(end_of_parent_step, tmp_path)
+    assert "the loss of video1:1 is not finite" in main
+    assert other == "silently with 0"

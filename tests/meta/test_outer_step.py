@@ -5,7 +5,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import repeat
+from itertools import islice, repeat
 
 import pytest
 import torch
@@ -41,9 +41,6 @@ class Toy(TinySegmenter):
 
     def losses(self, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
         return {"mse": loss_of(self(images), masks)}
-
-    def encoder_parameters(self) -> list[nn.Parameter]:
-        return [*self.backbone.parameters(), *self.rpn.parameters()]
 
 
 def loss_of(output: Tensor, masks: Tensor) -> Tensor:
@@ -112,7 +109,7 @@ def test_the_gradient_of_a_task_is_that_of_its_query_frames_after_steps_on_its_s
         inner_steps=steps, multi_step_loss=True, step_weights=query_weights, truncate_every=truncate_every
     )
     module = toy_module(meta, **inner_lr)
-    gradients, losses = module.sum_over_tasks([task])
+    gradients, losses, _ = module.sum_over_tasks([task])
     for mine, by_hand in zip(
         gradients, meta_gradient_by_hand(module.learner, task, query_weights, truncate_every), strict=True
     ):
@@ -122,8 +119,8 @@ def test_the_gradient_of_a_task_is_that_of_its_query_frames_after_steps_on_its_s
     learners = module.learner.meta_gradient(support, query, query_weights, truncate_every)
     for mine, its in zip(gradients, learners.gradients, strict=True):
         torch.testing.assert_close(mine, its, **CLOSE)
-    expected = (learners.query_loss, learners.support_loss_first, learners.support_loss_last)
-    torch.testing.assert_close(losses[:3], torch.stack(expected).float())
+    expected = torch.cat([learners.query_loss[None], learners.support_losses])
+    torch.testing.assert_close(losses, expected.float())
 
 
 class ByHand:
@@ -165,20 +162,19 @@ def train_by_hand(
     """Meta-train in place, with the query loss after the last of three steps."""
     parts = ("backbone", "rpn", "roi_heads")
     by_part = {part: list(getattr(learner.segmenter, part).parameters()) for part in parts}
-    encoder, heads = by_part["backbone"] + by_part["rpn"], by_part["roi_heads"]
     lr, weight_decay = outer.optimizer["lr"], outer.optimizer["weight_decay"]
     groups = [
-        (encoder, 0.0 if outer.freeze_encoder else lr, weight_decay),
-        (heads, lr, weight_decay),
+        *((by_part[part], 0.0 if part in outer.freeze else lr, weight_decay) for part in parts),
         (learner.inner_lrs(), outer.inner_lr.lr, outer.inner_lr.weight_decay),
     ]
     optimizer = ByHand(outer.optimizer["_target_"].removeprefix("torch.optim."), groups)
     for iteration, tasks in enumerate(batches):
         of_tasks = [meta_gradient_by_hand(learner, task, [0, 0, 1]) for task in tasks]
         mean = [sum(values) / len(tasks) for values in zip(*of_tasks, strict=True)]
-        ends = (len(encoder), len(encoder) + len(heads))
-        sloped = [mean[: ends[0]], mean[ends[0] : ends[1]], mean[ends[1] :]]
-        for clipped in ([1] if outer.freeze_encoder else [0, 1]), [2]:
+        bound = outer.max_grad_value or math.inf
+        values = iter(gradient.clamp(-bound, bound) for gradient in mean)
+        sloped = [list(islice(values, len(group[0]))) for group in groups]
+        for clipped in [i for i, part in enumerate(parts) if part not in outer.freeze], [3]:
             norm = math.sqrt(sum(float((g**2).sum()) for i in clipped for g in sloped[i]))
             for i in clipped:
                 # torch adds a millionth, lest it divide by nothing.
@@ -204,8 +200,11 @@ OUTER = [
     outer_settings("RAdam", max_grad_norm=0.02, min_lr_ratio=0.1),
     outer_settings("RAdam", max_grad_norm=1.9),
     outer_settings("Adam", max_grad_norm=0.5, min_lr_ratio=0.0),
-    outer_settings("RAdam", max_grad_norm=1e3, freeze_encoder=True),
-    outer_settings("RAdam", max_grad_norm=1.0, freeze_encoder=True),
+    outer_settings("RAdam", max_grad_norm=1e3, freeze=["backbone", "rpn"]),
+    outer_settings("RAdam", max_grad_norm=1.0, freeze=["backbone", "rpn"]),
+    outer_settings("Adam", max_grad_norm=1.0, freeze=["roi_heads"]),
+    outer_settings("RAdam", max_grad_value=0.01),
+    outer_settings("RAdam", max_grad_value=0.05, max_grad_norm=0.1, freeze=["backbone"]),
 ]
 
 
@@ -225,6 +224,19 @@ def test_whole_iterations_equal_those_by_hand(outer):
             mine.detach(), by_hand.detach(), rtol=1e-7, atol=1e-12, msg=lambda m, name=name: f"{name}: {m}"
         )
     assert all((lr <= 0.06).all() for lr in module.learner.inner_lrs())
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_frozen_inner_learning_rates_stay_bit_for_bit_and_the_weights_move(log):
+    outer = outer_settings("RAdam", min_lr_ratio=0.1).model_copy(
+        update={"inner_lr": Group(lr=0.0, weight_decay=0.1)}
+    )
+    module = toy_module(Meta(inner_steps=3, outer=outer), log=log)
+    before = copy.deepcopy(module.learner)
+    fit(module, [[toy_task(iteration, 0)] for iteration in range(3)])
+    assert all(map(torch.equal, module.learner.inner_lrs(), before.inner_lrs()))
+    assert not any(map(torch.equal, module.learner.weights(), before.weights()))
+    assert all(p.grad is None for p in module.learner.parameters())
 
 
 def after(batch: list[Task], **options) -> list[Tensor]:
@@ -267,9 +279,12 @@ def test_every_task_twice_steps_as_once():
 def test_logged_losses_are_means_over_the_finite_tasks():
     tasks, logger = [toy_task(0, slot, broken=slot == 1) for slot in range(3)], Kept()
     after(tasks, logger=logger)
-    losses = [toy_module().sum_over_tasks([tasks[slot]])[1][:3] for slot in (0, 2)]
-    names = ("meta/query_loss", "meta/support_loss_first", "meta/support_loss_last")
-    assert [logger.lines[0][name] for name in names] == pytest.approx(torch.stack(losses).mean(0).tolist())
+    losses = [toy_module().sum_over_tasks([tasks[slot]])[1] for slot in (0, 2)]
+    names = ["meta/query_loss", *(f"meta/support_loss/{step}" for step in range(1, len(losses[0])))]
+    means = torch.stack(losses).mean(0).tolist()
+    assert [logger.lines[0][name] for name in names] == pytest.approx(means)
+    ends = [logger.lines[0][f"meta/support_loss_{end}"] for end in ("first", "last")]
+    assert ends == pytest.approx([means[1], means[-1]])
 
 
 def test_without_its_encoder_a_detector_still_learns_to_propose():
@@ -280,15 +295,9 @@ def test_without_its_encoder_a_detector_still_learns_to_propose():
     assert (frozen, learned) == ({"backbone"}, {"rpn", "roi_heads"})
 
 
-def test_region_proposals_of_a_detector_go_with_its_encoder():
+def test_a_detector_without_backbone_and_rpn_learns_its_heads_as_published_transfer_does():
     learner = tiny_learner()
-    optimizer = build_optimizer(learner, Outer(freeze_encoder=True))
-    names = {id(p): name for name, p in learner.segmenter.named_parameters()}
-    parts = {
-        group["name"]: {names[id(p)].partition(".")[0] for p in group["params"]}
-        for group in optimizer.param_groups[:2]
-    }
-    assert parts == {"encoder": {"backbone", "rpn"}, "heads": {"roi_heads"}}
+    optimizer = build_optimizer(learner, Outer(freeze=["backbone", "rpn"]))
     before = {name: p.detach().clone() for name, p in learner.segmenter.named_parameters()}
     for p in learner.meta_parameters():
         p.grad = torch.ones_like(p)
@@ -336,3 +345,18 @@ def test_parent_training_steps_along_the_mean(monkeypatch):
             patch.setattr(torch.optim.AdamW, "step", noting(step, learner, seen))
             fit(ParentModule(learner, parent_of(steps=1)), [tasks])
     torch.testing.assert_close(*seen)
+
+
+def test_parent_training_clips_the_gradient(monkeypatch):
+    """The norm of what the optimiser is given is the bound, and the direction that of the whole gradient."""
+    task, seen = toy_task(0, 0), []
+    for max_grad_norm in (None, 1e-3):
+        learner = toy_learner()
+        step = torch.optim.AdamW.step
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.optim.AdamW, "step", noting(step, learner, seen))
+            parent = Parent(steps=1, max_grad_norm=max_grad_norm)
+            fit(ParentModule(learner, parent), [[task]])
+    whole, clipped = (gradient.flatten() for gradient in seen)
+    assert clipped.norm() <= 1e-3 < whole.norm()
+    torch.testing.assert_close(clipped / clipped.norm(), whole / whole.norm())

@@ -4,6 +4,7 @@ from typing import Any
 
 from eosvos.config import models as config
 from eosvos.models.backbones import timm_backbone, tiny_backbone, torchvision_resnet
+from eosvos.models.deeplab import DeepLabV3
 from eosvos.models.fpn import BackboneWithFPN
 from eosvos.models.light_deeplab import LightDeepLab
 from eosvos.models.mask_rcnn import MaskRCNN
@@ -27,3 +28,7 @@ def mask_rcnn(backbone: BackboneWithFPN, **options: Any) -> MaskRCNN:
 
 def light_deeplab(backbone: BackboneWithFPN, **options: Any) -> LightDeepLab:
     return LightDeepLab(backbone, config.LightDeepLab(**options))
+
+
+def deeplabv3(backbone: BackboneWithFPN, **options: Any) -> DeepLabV3:
+    return DeepLabV3(backbone, config.DeepLabV3(**{"weights": "none"} | options))

@@ -17,6 +17,7 @@ from eosvos.models.fpn import BackboneWithFPN
 from eosvos.models.light_deeplab import ASPP
 from eosvos.models.losses import bce, dice
 from eosvos.models.segmenter import Features
+from eosvos.models.semantic import LOSSES
 
 
 def make(**options):
@@ -68,12 +69,18 @@ def test_ignored_pixels_have_no_gradient():
     assert gradient[..., 7:].eq(0).all()
 
 
-@pytest.mark.parametrize("value", [0, 255])
-def test_a_mask_without_the_object_is_refused(value):
+@pytest.mark.parametrize("value", [0, 1, 255])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_mask_may_show_no_object_or_nothing_else(value, loss):
     images, masks = example(batch=2)
-    masks[1] = value
-    with pytest.raises(ValueError, match="shows no object"):
-        make().losses(images, masks)
+    segmenter = make(loss=loss)
+    assert segmenter.semantic
+    total = sum(segmenter.losses(images, torch.full_like(masks, value)).values())
+    gradients = torch.autograd.grad(total, list(segmenter.parameters()))
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    moves = any(gradient.any() for gradient in gradients)
+    # Object and background weigh the same in class_balanced: nothing, where either is missing.
+    assert moves == (value != 255 and loss != "class_balanced")
 
 
 def test_segment_gives_zeros_where_no_pixel_reaches_the_threshold():
@@ -139,13 +146,6 @@ def test_copies_and_pickles_compute_the_same():
     expected = segmenter.losses(images, masks)
     for other in (copy.deepcopy(segmenter), pickle.loads(pickle.dumps(segmenter)), clone_module(segmenter)):
         assert other.losses(images, masks) == expected
-
-
-def test_encoder_parameters_are_those_of_the_backbone():
-    segmenter = make()
-    names = {id(parameter): name for name, parameter in segmenter.named_parameters()}
-    found = [names[id(parameter)] for parameter in segmenter.encoder_parameters()]
-    assert found == [name for name in names.values() if name.startswith("backbone.")]
 
 
 def test_no_buffers_and_every_parameter_has_a_gradient():
@@ -219,3 +219,34 @@ def test_aspp_reaches_as_far_as_its_dilation():
     assert aspp.views[1][0].dilation == (3, 3)
     assert aspp(torch.rand(1, 2, 9, 9)).shape == (1, 4, 9, 9)
     assert aspp(torch.rand(1, 2, 1, 1)).isfinite().all()
+
+
+def test_several_objects_are_learned_as_their_union():
+    images, masks = example()
+    numbered = masks.clone()
+    numbered[:, : masks.shape[1] // 2] *= 7
+    segmenter = make()
+    one, other = segmenter.losses(images, masks), segmenter.losses(images, numbered)
+    assert numbered.max() == 7
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("margin", [0.25, 0.0])
+def test_the_gate_keeps_the_mask_near_the_box_before_until_the_object_is_lost(margin):
+    logits = torch.full((1, 1, 20, 40), 3.0)
+    features, prior = Features({"logits": logits}, (20, 40)), torch.tensor([8.0, 6, 24, 14])
+    gated = make(prior="gate", gate_margin=margin)
+    inside = torch.zeros(20, 40, dtype=torch.bool)
+    inside[6 - int(margin * 8) : 14 + int(margin * 8), 8 - int(margin * 16) : 24 + int(margin * 16)] = True
+    assert torch.equal(gated.segment(features, 0, prior) > 0, inside)
+    everywhere = logits[0, 0].sigmoid()
+    assert torch.equal(gated.segment(features, 0, prior, redetect=True), everywhere)
+    assert torch.equal(gated.segment(features, 0), everywhere)
+    assert torch.equal(make().segment(features, 0, prior), everywhere)
+
+
+def test_an_object_that_is_nowhere_near_its_box_is_lost():
+    logits = torch.full((1, 1, 20, 40), -3.0)
+    logits[..., 30:] = 3
+    features, prior = Features({"logits": logits}, (20, 40)), torch.tensor([2.0, 6, 10, 14])
+    assert not make(prior="gate").segment(features, 0, prior).any()

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 
 from eosvos.models.losses import bce, class_balanced_bce, dice, lovasz_hinge
+from eosvos.models.semantic import LOSSES
 
 PIXEL_LOSSES = {"bce": bce, "class_balanced": class_balanced_bce, "dice": dice}
 
@@ -19,10 +20,13 @@ VARIANTS = {
     "cbce_nobatchavg": lambda x, y: class_balanced_bce(x, y, per_image=True),
 }
 
+PUBLISHED = (("dice", "dice"), ("class_balanced", "cbce"))
+CHOICES = {"dice_bce": ["dice", "bce"]} | {name: [name] for name in ("dice", "bce", "class_balanced")}
+
 
 def check_golden(loss_function, logits, labels, loss, gradient):
-    logits = torch.tensor(logits, requires_grad=True)
-    value = loss_function(logits, torch.tensor(labels))
+    logits = torch.as_tensor(logits).requires_grad_()
+    value = loss_function(logits, torch.as_tensor(labels))
     value.backward()
     assert value.item() == pytest.approx(float(loss), rel=1e-6)
     np.testing.assert_allclose(
@@ -44,6 +48,23 @@ def test_dice_and_balanced_equal_published(goldens, case, variant):
     check_golden(
         VARIANTS[variant], logits, labels, golden[f"{case}_{variant}_loss"], golden[f"{case}_{variant}_grad"]
     )
+
+
+@pytest.mark.parametrize("case", ["c0", "c1"])
+@pytest.mark.parametrize("choice", LOSSES)
+def test_what_loss_chooses_is_a_sum_of_published_losses_and_torchs(goldens, case, choice):
+    """Published dice and balanced cross-entropy, torch's cross-entropy; with a row of ignored pixels."""
+    golden = np.load(goldens / "losses/dice_cbce.npz")
+    given, labels = (torch.tensor(golden[f"{case}_{key}"]) for key in ("logits", "labels"))
+    given.requires_grad_()
+    plain = torch.nn.functional.binary_cross_entropy_with_logits(given, labels)
+    (gradient,) = torch.autograd.grad(plain, given)
+    parts = {name: [golden[f"{case}_{key}_{part}"] for part in ("loss", "grad")] for name, key in PUBLISHED}
+    parts["bce"] = [plain.item(), gradient.numpy()]
+    loss, gradient = map(sum, zip(*(parts[name] for name in CHOICES[choice]), strict=True))
+    rows = [(given.detach(), 7.0), (labels, 255), (torch.tensor(gradient), 0)]
+    logits, labels, gradient = (torch.nn.functional.pad(x, (0, 0, 1, 0), value=value) for x, value in rows)
+    check_golden(lambda x, y: sum(f(x, y) for f in LOSSES[choice]), logits, labels, loss, gradient.numpy())
 
 
 def plain_lovasz(logits, labels):

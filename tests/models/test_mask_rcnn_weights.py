@@ -1,11 +1,11 @@
 """Weights from a Mask R-CNN of other classes, under today's and the old names."""
 
-import re
 from pathlib import Path
 
 import networks
 import pytest
 import torch
+from formula_network import old_name
 from torch import Tensor, nn
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
@@ -34,13 +34,10 @@ def small(weights: str = "none", fpn_channels: int = 8) -> MaskRCNN:
 
 def old_file(path: Path, state: dict[str, Tensor]) -> str:
     """Save a state under the old names and with the predictors of 91 classes."""
-    old = {}
-    for name, value in state.items():
-        name = re.sub(r"(fpn\.\w+_blocks\.\d)\.0\.", r"\1.", name).replace(
-            "rpn.head.conv.0.0.", "rpn.head.conv."
-        )
-        name = re.sub(r"mask_head\.(\d)\.0\.", lambda m: f"mask_head.mask_fcn{int(m[1]) + 1}.", name)
-        old[name] = torch.cat([value] * 4) if name.startswith(PREDICTORS) else value
+    old = {
+        old_name(name): torch.cat([value] * 4) if name.startswith(PREDICTORS) else value
+        for name, value in state.items()
+    }
     torch.save(old, path)
     return str(path)
 
@@ -127,6 +124,8 @@ def test_missing_file_is_a_user_error(tmp_path: Path) -> None:
 def test_old_names_become_todays_and_todays_stay(old: str, new: str) -> None:
     assert modern_name(old) == new
     assert modern_name(new) == new
+    assert coco.old_name(new) == old
+    assert coco.old_name(old) == old
 
 
 @pytest.mark.parametrize("name", ["rpn.head.conv.0.0.weight", "roi_heads.box_predictor.cls_score.bias"])

@@ -15,6 +15,7 @@ from eosvos.config.inference import Finetune
 from eosvos.data.copy_paste import copy_paste_frames
 from eosvos.data.files import FileSequence
 from eosvos.data.folder import folder_sequences
+from eosvos.data.task_source import TrainingSet
 from eosvos.data.tasks import TaskSampler
 from eosvos.inference.predictor import Predictor
 from eosvos.meta.learner import MetaLearner
@@ -112,7 +113,7 @@ def test_frames_of_files_reach_the_backbone_in_training_and_segmentation(clip, s
     network = SEGMENTERS[segmenter](BACKBONES["tiny"][0]())
     pixels = [np.asarray(Image.open(path)).transpose(2, 0, 1) / 255 for path in clip.frames]
     expected = [normalised(torch.from_numpy(values).float(), IMAGENET) for values in pixels]
-    task = TaskSampler([(clip, 1)], Tasks(query_frames=4, augment=None), 1).sample(0, 0)
+    task = TaskSampler([TrainingSet([(clip, 1)])], Tasks(query_frames=4, augment=None), 1).sample(0, 0)
     with seen_by(body(network)) as seen:
         network.losses(task.support_images, task.support_masks)
         network.losses(task.query_images, task.query_masks)

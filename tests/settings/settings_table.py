@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
-from sightings import (
+from effects import (
     PARTS,
     attributes,
     both_stages,
@@ -14,6 +13,8 @@ from sightings import (
     by_evaluation,
     by_validation,
     callbacks,
+    channels_last,
+    compiled,
     detection,
     every_part,
     fine_tuning,
@@ -27,27 +28,28 @@ from sightings import (
     progress,
     progress_bar_stays,
     seconds_between_checkpoints,
+    size_of_logits,
     task_frames,
+    task_masks,
     tensors,
+    time_limits,
+    told_for_a_gpu,
     trained_on,
     visualisations,
     weights,
 )
+from omegaconf import OmegaConf
 from whole_runs import Run, first_tasks
 
+from eosvos.config.components import COMPONENTS
 from eosvos.config.data import Tasks
 from eosvos.config.help import CONF
-from eosvos.config.schema import NETWORKS, SOURCES
 from eosvos.config.setting import Settings
 from eosvos.config.training import Config
+from eosvos.models.segmenter import Features
 
 GROUPS = {
-    **dict.fromkeys(SOURCES, "dataset"),
-    "torchvision_resnet": "backbone",
-    "timm_backbone": "backbone",
-    "tiny_backbone": "backbone",
-    "mask_rcnn": "segmenter",
-    "light_deeplab": "segmenter",
+    **{name: group for group, components in COMPONENTS.items() for name in components},
     "csv": "logger.csv",
     "tensorboard": "logger.tensorboard",
     "wandb": "logger.wandb",
@@ -81,7 +83,7 @@ def declared_of_source(source: type[Settings]) -> Iterator[str]:
     for name in declared(source):
         if name not in source.of_part:
             yield name
-        yield from (f"{part}.{name}" for part in ("train", "val", "test"))
+        yield from (f"{part}.{name}" for part in source.splits)
 
 
 def listed(file: str, name: str) -> Iterator[str]:
@@ -93,8 +95,11 @@ def listed(file: str, name: str) -> Iterator[str]:
 def all_settings() -> set[str]:
     """As KEY of a whole configuration, or NAME:KEY of what is built by a target."""
     by_name: dict[str, Iterator[str]] = {
-        **{name: declared_of_source(source) for name, source in SOURCES.items()},
-        **{name: declared(settings) for name, settings in NETWORKS.items()},
+        **{
+            name: declared_of_source(settings) if group == "dataset" else declared(settings)
+            for group, components in COMPONENTS.items()
+            for name, settings in components.items()
+        },
         **{name: listed(file, name) for name, file in FILES.items()},
     }
     return {*declared(Config), *(f"{name}:{key}" for name, keys in by_name.items() for key in keys)}
@@ -106,6 +111,10 @@ TINY = (
     "trainer.enable_progress_bar=false iterations=4 val_every=4 parent.steps=4 parent.batch_size=2 "
     "final_eval.selection_videos=1"
 )
+PROCEDURAL = " ".join(
+    f"dataset.{part}={{_target_:eosvos.data.synthetic.synthetic_videos,split:{part},num_videos:2,size:[32,48]}}"
+    for part in ("val", "test")
+)
 BASES = {
     "synthetic": "dataset=synthetic dataset.size=[32,48] dataset.num_frames=3 dataset.val.num_videos=4 "
     "dataset.test.num_videos=4",
@@ -113,10 +122,16 @@ BASES = {
     "youtube_vos": "dataset=youtube_vos dataset.root=DATA/youtube dataset.held_out=2",
     "folder": "dataset=folder dataset.images=DATA/davis/JPEGImages/480p "
     "dataset.masks=DATA/davis/Annotations/480p",
+    "video": "dataset=video dataset.video=DATA/videos/videos dataset.masks=DATA/videos/masks",
+    "images": f"dataset=images dataset.root=DATA/stills {PROCEDURAL}",
+    "voc2012": f"dataset=voc2012 dataset.root=DATA/voc {PROCEDURAL}",
+    "coco": f"dataset=coco dataset.images=DATA/coco/images dataset.annotations=DATA/coco/a.json "
+    f"dataset.min_area=9 {PROCEDURAL}",
     "torchvision_resnet": "backbone=resnet18 backbone.weights=none backbone.fpn_channels=16 "
     "segmenter.anchor_sizes=[8,16,32,64,128]",
     "timm_backbone": "backbone=timm backbone.name=mobilenetv3_small_050 backbone.weights=none "
     "segmenter.anchor_sizes=[8,16,32,64,128]",
+    "deeplabv3": "segmenter=deeplabv3 segmenter.weights=none backbone=resnet18 backbone.weights=none",
     "light_deeplab": "segmenter=light_deeplab",
     "tensorboard": "logger=tensorboard",
     "wandb": "logger=wandb logger.wandb.offline=true",
@@ -150,6 +165,7 @@ def seeds(run: Run) -> list[Any]:
 
 SAVED = "seed=11 iterations=1 parent.steps=0 final_eval.selection_videos=0"
 AUGMENTED = "finetune.augment=true"
+LONGER = "meta.inner_steps=4"
 ONLINE = "finetune.online.every=3 finetune.online.steps=2 finetune.online.batch_size=3"
 PLAIN = {
     "seed": Row("5", seeds, base=AUGMENTED),
@@ -164,24 +180,36 @@ PLAIN = {
         "DATA/elsewhere",
         lambda r: [
             r.meta.trainer.default_root_dir,
-            r.given.final_evaluation.folder.root,
+            r.given.final_evaluation.folders[""].root,
             r.evaluation["folder"].root,
         ],
     ),
     "results": Row(
         "DATA/masks",
-        lambda r: [r.given.final_evaluation.folder.root, r.evaluation["folder"].root],
+        lambda r: [r.given.final_evaluation.folders[""].root, r.evaluation["folder"].root],
         base="overwrite=true",
+    ),
+    "results_format": Row(
+        "overlay",
+        lambda r: [r.given.final_evaluation.folders[""].format, r.evaluation["folder"].format],
     ),
     "overwrite": Row(
         "true", lambda r: [r.given.error is None, "error" in r.evaluation], base="results=DATA/others"
     ),
+    "submission": Row(
+        "true",
+        lambda r: ["submission" in r.evaluation],
+        base=f"{BASES['youtube_vos']} dataset.test.split=valid dataset.test.part=null",
+    ),
+    "evaluator": Row("davis2017", lambda r: ["official" in r.evaluation], base=BASES["davis"]),
     "iterations": Row("3", lambda r: [len(r.meta.data.train_dataloader()), r.optimizer("meta")[1](2)]),
+    "minutes": Row("30", time_limits),
     "trusted": Row(
         "[someone]",
         lambda r: [*r.given.trusted, *r.evaluation["trusted"]],
         base=f"checkpoint=DATA/saved.ckpt resume=true {SAVED}",
     ),
+    "val_visualisations": Row("1", lambda r: [len(r.meta.module.evaluate.drawn)]),
     "val_every": Row("2", lambda r: [r.meta.trainer.val_check_interval]),
     "dataset": Row("davis2016", every_part, base=BASES["davis"]),
     "segmenter": Row("light_deeplab", lambda r: [type(learner(r).segmenter)]),
@@ -194,6 +222,10 @@ PLAIN = {
     "logger": Row("tensorboard", loggers),
     "parent.steps": Row("3", lambda r: [len(r.parent.data.train_dataloader()), r.optimizer("parent")[1](2)]),
     "parent.batch_size": Row("4", lambda r: [len(first_tasks(r.parent.data))]),
+    "parent.objects": Row("one", lambda r: [[t.support_masks.max() > 1 for t in r.tasks("parent")]]),
+    "parent.warmup_steps": Row("2", lambda r: [r.optimizer("parent")[1](0)]),
+    "parent.min_lr_ratio": Row("0.5", lambda r: [r.optimizer("parent")[1](4)]),
+    "parent.max_grad_norm": Row("0.5", lambda r: [r.parent.module.parent.max_grad_norm]),
     "parent.optimizer": Row(
         "torch.optim.Adam", lambda r: [type(r.optimizer("parent")[0]["all"])], key="parent.optimizer._target_"
     ),
@@ -201,6 +233,7 @@ PLAIN = {
     "parent.optimizer.weight_decay": Row("0.5", of_parent_optimizer("weight_decay")),
     "final_eval.lr_grid": Row("[0.2,0.5]", lambda r: [list(r.given.final_evaluation.lr_grid)]),
     "final_eval.selection_videos": Row("2", lambda r: [len(r.given.final_evaluation.selection)]),
+    "final_eval.initialisation": Row("true", lambda r: [r.given.final_evaluation.as_initialised]),
     "final_eval.exclude_from_training": Row("true", trained_on, base=BASES["davis"]),
     "final_eval.visualisations": Row("1", visualisations),
     "callbacks": Row("pytorch_lightning.callbacks.Timer", callbacks, key="+callbacks.timer._target_"),
@@ -217,9 +250,15 @@ PLAIN = {
     "meta.multi_step_loss": Row("false", gradient, base=BASES["light_deeplab"]),
     "meta.step_weights": Row("[0.2,0.8]", gradient, base=BASES["light_deeplab"]),
     "meta.truncate_every": Row("1", gradient, base=BASES["light_deeplab"]),
+    "meta.early_stopping.patience": Row(
+        "1", gradient, also="meta.early_stopping.min_delta=9.0", base=f"{BASES['light_deeplab']} {LONGER}"
+    ),
+    "meta.early_stopping.min_delta": Row(
+        "9.0", gradient, base=f"{BASES['light_deeplab']} {LONGER} meta.early_stopping.patience=1"
+    ),
     "meta.max_nonfinite_iterations": Row("3", lambda r: [r.meta.module.meta.max_nonfinite_iterations]),
     "meta.inner_lr.level": Row("param", lambda r: [[p.shape for p in learner(r).inner_lrs()]]),
-    "meta.inner_lr.init": Row("0.2", lambda r: [learner(r).inner_lr_statistics()["inner_lr/mean"]]),
+    "meta.inner_lr.init": Row("0.2", lambda r: [tensors(learner(r).inner_lrs_by_block().values())]),
     "meta.inner_lr.log": Row(
         "false",
         lambda r: [
@@ -232,19 +271,24 @@ PLAIN = {
     "meta.outer.optimizer": Row(
         "sgd", lambda r: [type(r.optimizer("meta")[0]["all"])], key="meta/outer/optimizer"
     ),
-    "meta.outer.optimizer.lr": Row("0.5", groups("initial_lr", "encoder", "heads")),
-    "meta.outer.optimizer.weight_decay": Row("0.5", groups("weight_decay", "encoder", "heads")),
+    "meta.outer.optimizer.lr": Row("0.5", groups("initial_lr", "weights")),
+    "meta.outer.optimizer.weight_decay": Row("0.5", groups("weight_decay", "weights")),
     "meta.outer.optimizer.decoupled_weight_decay": Row(
-        "false", groups("decoupled_weight_decay", "encoder", "heads", "inner_lr")
+        "false", groups("decoupled_weight_decay", "weights", "inner_lr")
     ),
     "meta.outer.inner_lr.lr": Row("0.5", groups("initial_lr", "inner_lr")),
     "meta.outer.inner_lr.weight_decay": Row("0.5", groups("weight_decay", "inner_lr")),
     "meta.outer.max_grad_norm": Row("0.5", lambda r: [r.meta.module.meta.outer.max_grad_norm]),
     "meta.outer.min_lr_ratio": Row("0.5", lambda r: [r.optimizer("meta")[1](4)]),
-    "meta.outer.freeze_encoder": Row("true", groups("initial_lr", "encoder")),
+    "meta.outer.max_grad_value": Row("0.5", lambda r: [r.meta.module.meta.outer.max_grad_value]),
+    "meta.outer.freeze": Row(
+        "[backbone]", lambda r: [[p.shape for p in r.optimizer("meta")[0]["weights"]["params"]]]
+    ),
+    "finetune.short_side": Row("32", fine_tuning),
     "finetune.steps": Row("2", fine_tuning),
     "finetune.batch_size": Row("2", fine_tuning),
     "finetune.augment": Row("true", fine_tuning),
+    "finetune.distinct_copies": Row("1", fine_tuning, base="finetune.augment=true finetune.steps=3"),
     "finetune.feature_batch_size": Row("2", fine_tuning),
     # The final evaluation sets learning rates itself: the learned ones, and those of a grid.
     "finetune.fixed_lr": Row("0.5", lambda r: [by_validation(r), by_evaluation(r)]),
@@ -266,6 +310,10 @@ PLAIN = {
         "2", lambda r: [*(s.trainer.num_devices for s in r.stages), r.evaluation["processes"]]
     ),
     "trainer.precision": Row("bf16-mixed", lambda r: [s.trainer.precision for s in r.stages]),
+    "trainer.matmul_precision": Row("medium", told_for_a_gpu("matmul_precision")),
+    "trainer.channels_last": Row("true", channels_last),
+    "trainer.compile": Row("true", compiled),
+    "trainer.benchmark": Row("true", told_for_a_gpu("benchmark")),
     "trainer.num_workers": Row(
         "1", lambda r: [s.data.train_dataloader()._loader([]).num_workers for s in r.stages]
     ),
@@ -285,25 +333,56 @@ def common(**values: str) -> dict[str, Row]:
     return {**{key: Row(value, every_part) for key, value in values.items()}, **parts(**values)}
 
 
+def of_train(**values: str) -> dict[str, Row]:
+    """A row for a data set of pictures, and for its only part."""
+    rows = {key: Row(value, trained_on) for key, value in values.items()}
+    return {**rows, **{f"train.{key}": row for key, row in rows.items()}}
+
+
+def of_split(base: str, *names: str, splits: Sequence[str] = tuple(PARTS)) -> dict[str, Row]:
+    """Rows for a split of videos in files, of three names: DATA/NAME.json holds each in a part of its own."""
+    file = f"DATA/{names[0].replace('/', '-')}.json"
+    see = every_part if len(splits) > 1 else trained_on
+    rows = {"split_file": Row(file, see, base=base)}
+    for part in splits:
+        of_this, other = (PARTS[part], "val" if part != "val" else "test")
+        rows[f"{part}.split_file"] = Row(file, of_this, base=base)
+        rows[f"{part}.split_part"] = Row(other, of_this, base=f"{base} dataset.split_file={file}")
+    return rows
+
+
 # Of every data set. Probabilities and ranges so large that each draw comes out otherwise.
 DRAWING = {
     "query_frames": Row("2", lambda r: [task_frames(r.tasks("meta"))]),
     "frame_window": Row("1", lambda r: [task_frames(r.tasks("meta"))]),
+    "object_groups": Row("1.0", task_masks),
+    "single_object_videos": Row("augment", lambda r: [task_frames(r.tasks("meta"))]),
+    "no_label": Row("1.0", task_masks, base=BASES["light_deeplab"]),
+    "label_inversion": Row("1.0", task_masks, base=BASES["light_deeplab"]),
+    "crop": Row("[16,24]", both_stages),
     "augment": Row("null", both_stages),
     "augment.copy_paste": Row("1.0", lambda r: [task_frames(r.tasks("meta"))]),
     "augment.flip": Row("1.0", both_stages, base="dataset.augment.flip=0.0"),
     "augment.rotation": Row("180", both_stages),
     "augment.scale_min": Row("0.5", both_stages),
     "augment.scale_max": Row("2.0", both_stages),
+    "augment.shift": Row("0.3", both_stages),
+    "augment.shear": Row("30", both_stages),
+    "augment.elastic": Row("0.2", both_stages),
+    "augment.frame_colours": Row("1.0", both_stages),
     "augment.brightness": Row("0.9", both_stages),
     "augment.contrast": Row("0.9", both_stages),
     "augment.saturation": Row("0.9", both_stages),
     "augment.hue": Row("0.5", both_stages),
 }
+# Pictures have one frame, whatever the window.
+DRAWING_STILLS = {**DRAWING, "frame_window": Row("1", lambda r: [r.config.dataset.frame_window])}
+DRAWING_STILLS["augment"] = Row("null", lambda r: [r.given.error is None])
 UNDIVIDED = " ".join(f"dataset.{part}.{{key}}=null" for part in PARTS)
 DAVIS = {
     **common(root="DATA/davis-other", year="'2016'", resolution="Full-Resolution", short_side="16"),
     **parts(split="all"),
+    **of_split(UNDIVIDED.format(key="split"), "cat", "dog", "fox"),
     "sequences": Row("[cat]", every_part, base=UNDIVIDED.format(key="split")),
     "train.sequences": Row("[cat]", PARTS["train"]),
     "val.sequences": Row("[hen]", PARTS["val"]),
@@ -313,18 +392,75 @@ ALL_OF_YOUTUBE_VOS = UNDIVIDED.format(key="part")
 YOUTUBE_VOS = {
     **common(root="DATA/youtube-other", held_out="3", seed="2", short_side="16"),
     **parts(part="null"),
+    **of_split("", "v0", "v1", "v2"),
     "split": Row("valid", every_part, base=ALL_OF_YOUTUBE_VOS),
     "sequences": Row("[v0]", every_part, base=ALL_OF_YOUTUBE_VOS),
     **{f"{part}.split": Row("valid", see, base=ALL_OF_YOUTUBE_VOS) for part, see in PARTS.items()},
     **{f"{part}.sequences": Row("[v0]", see, base=ALL_OF_YOUTUBE_VOS) for part, see in PARTS.items()},
 }
-FOLDER = common(
-    images="DATA/davis-other/JPEGImages/480p",
-    masks="DATA/davis-other/Annotations/480p",
-    annotated="['00000','00002']",
-    sequences="[cat]",
-    short_side="16",
+ROOTED = " ".join(
+    f"dataset.{part}.images=null dataset.{part}.masks=null dataset.{part}.root=DATA/youtube/train"
+    for part in PARTS
 )
+FOLDER = {
+    **common(
+        images="DATA/davis-other/JPEGImages/480p",
+        masks="DATA/davis-other/Annotations/480p",
+        annotated="['00000','00002']",
+        sequences="[cat]",
+        short_side="16",
+    ),
+    **of_split("", "cat", "dog", "fox"),
+    "divide": Row("[1,1]", every_part),
+    **{f"{part}.divide": Row("[1,1]", see) for part, see in PARTS.items()},
+    "divide_seed": Row("7", every_part, base="dataset.divide=[1,1]"),
+    **{f"{part}.divide_seed": Row("7", see, base="dataset.divide=[1,1]") for part, see in PARTS.items()},
+    "root": Row(
+        "DATA/youtube-other/train",
+        every_part,
+        base="dataset.images=null dataset.masks=null dataset.root=DATA/youtube/train",
+    ),
+    **{f"{part}.root": Row("DATA/youtube-other/train", see, base=ROOTED) for part, see in PARTS.items()},
+}
+SINGLE_MASKS = "dataset.masks=DATA/videos/single iterations=0"
+VIDEO = {
+    **common(
+        video="DATA/videos-other/videos",
+        masks="DATA/videos-other/masks",
+        sequences="[cat]",
+        short_side="16",
+    ),
+    **of_split("", "cat", "dog", "fox"),
+    "mask_frame": Row("1", lambda r: [annotated(r, part) for part in PARTS], base=SINGLE_MASKS),
+    **{
+        f"{part}.mask_frame": Row("1", lambda r, part=part: [annotated(r, part)], base=SINGLE_MASKS)
+        for part in PARTS
+    },
+}
+IMAGES = {
+    **of_train(
+        root="DATA/stills-other",
+        sets="[dogs]",
+        single_object="true",
+        sequences="[cats/p1]",
+        short_side="16",
+    ),
+    **of_split("", "cats/p0", "dogs/p1", "cats/p2", splits=["train"]),
+}
+VOC2012 = {
+    **of_train(root="DATA/voc-other", split="val", sequences="[p1]", short_side="16"),
+    **of_split("", "p0", "p1", "p2", splits=["train"]),
+}
+COCO = {
+    **of_train(
+        images="DATA/coco-other/images",
+        annotations="DATA/coco-other/a.json",
+        sequences="[p1]",
+        short_side="16",
+        min_area="120.0",
+    ),
+    **of_split("", "p0", "p1", "p2", splits=["train"]),
+}
 SYNTHETIC = {
     **common(size="[40,56]", num_frames="4", max_objects="1", seed="3"),
     **parts(num_videos="3"),
@@ -369,12 +505,36 @@ MASK_RCNN = {
     "train_jitter": Row("3", attributes("roi_heads.train_jitter")),
     "head_norm": Row("false", network),
 }
-LIGHT_DEEPLAB = {
+
+
+def annotated(run: Run, part: str) -> list[Any]:
+    """Which frames of the videos of a part have a mask."""
+    videos = run.videos.train[0].videos if part == "train" else getattr(run.videos, part)[""]
+    return [video.annotated_frames for video in videos]
+
+
+def gated(run: Run) -> list[Any]:
+    """How many pixels of a frame that is all object lie where they may."""
+    features = Features({"logits": torch.ones(1, 1, 64, 96)}, (64, 96))
+    return [int((run.network.segment(features, 0, torch.tensor([20.0, 20.0, 40.0, 40.0])) > 0).sum())]
+
+
+SEMANTIC = {
     "loss": Row("bce", lambda r: [set(r.network.losses(torch.rand(1, 3, 32, 48), torch.ones(1, 32, 48)))]),
+    "min_size": Row("64", size_of_logits),
+    "max_size": Row("24", size_of_logits),
+    "prior": Row("gate", gated),
+    "gate_margin": Row("0.5", gated, base="segmenter.prior=gate"),
+}
+DEEPLABV3 = {
+    "weights": Row("DATA/deeplab.pth", lambda r: [weights(r.network)]),
+    "output_stride": Row("16", size_of_logits),
+    "decoder": Row("true", network),
+    "norm": Row("frozen_batch", network),
+}
+LIGHT_DEEPLAB = {
     "channels": Row("32", network),
     "dilations": Row("[1,3]", network),
-    "min_size": Row("64", lambda r: [r.network(torch.rand(1, 3, 32, 48)).shape]),
-    "max_size": Row("24", lambda r: [r.network(torch.rand(1, 3, 32, 48)).shape]),
 }
 LOG_FOLDER = {
     "save_dir": Row("DATA/log", of_logger("log_dir")),
@@ -403,6 +563,10 @@ ROWS = {
     **rows_of("davis", DRAWING, DAVIS),
     **rows_of("youtube_vos", DRAWING, YOUTUBE_VOS),
     **rows_of("folder", DRAWING, FOLDER),
+    **rows_of("video", DRAWING, VIDEO),
+    **rows_of("images", DRAWING_STILLS, IMAGES),
+    **rows_of("voc2012", DRAWING_STILLS, VOC2012),
+    **rows_of("coco", DRAWING_STILLS, COCO),
     **rows_of("torchvision_resnet", of_encoder("resnet34", "resnet18.pth", "frozen_batch")),
     **rows_of("timm_backbone", of_encoder("mobilenetv3_small_075", "mobilenet.pth", "group_auto")),
     "timm_backbone:out_indices": Row(
@@ -412,7 +576,8 @@ ROWS = {
     "tiny_backbone:fpn_channels": Row("24", network),
     "tiny_backbone:levels": Row("2", network, base="segmenter=light_deeplab"),
     **rows_of("mask_rcnn", MASK_RCNN),
-    **rows_of("light_deeplab", LIGHT_DEEPLAB),
+    **rows_of("deeplabv3", SEMANTIC, DEEPLABV3),
+    **rows_of("light_deeplab", SEMANTIC, LIGHT_DEEPLAB),
     **rows_of("csv", LOG_FOLDER),
     **rows_of("tensorboard", LOG_FOLDER),
     "tensorboard:default_hp_metric": Row("true", of_logger("_default_hp_metric")),
@@ -420,6 +585,7 @@ ROWS = {
     "wandb:name": Row("mine", of_logger("_name")),
     "wandb:save_dir": Row("DATA/log", of_logger("save_dir")),
     "wandb:offline": Row("false", of_logger("_offline")),
+    "wandb:log_model": Row("true", of_logger("_log_model"), base="logger.wandb.offline=false"),
     "progress_bar:leave": Row("false", progress_bar_stays, base="trainer.enable_progress_bar=true"),
 }
 

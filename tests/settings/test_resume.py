@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import changed
 from settings_table import ROWS, overrides_of
 from torch import nn
-from whole_runs import changed
 
 from eosvos.config.checks import check
 from eosvos.errors import UserError
@@ -18,19 +18,27 @@ from eosvos.training.resume import RunInCheckpoint, check_same_run
 
 MAY_CHANGE = {
     # How long, on what hardware, where to, and what is shown.
-    *("iterations", "parent.steps", "val_every", "threads", "checkpoint", "resume"),
-    *("output", "results", "overwrite", "trusted", "logger", "callbacks", "progress_bar:leave"),
+    *("iterations", "minutes", "parent.steps", "val_every", "val_visualisations", "threads"),
+    *("checkpoint", "resume"),
+    *("output", "results", "results_format", "overwrite", "trusted", "logger", "callbacks"),
+    "progress_bar:leave",
     *("trainer.accelerator", "trainer.devices", "trainer.num_workers", "trainer.log_every_n_steps"),
+    *("trainer.matmul_precision", "trainer.channels_last", "trainer.benchmark", "trainer.compile"),
     *("trainer.save_minutes", "trainer.enable_progress_bar"),
     # What only validation, the final evaluation and segmenting look at.
     *("final_eval.lr_grid", "final_eval.visualisations", "final_eval.selection_videos"),
+    "final_eval.initialisation",
     *(setting for setting in ROWS if setting.startswith("finetune.")),
     *(setting for setting in ROWS if setting.partition(":")[2].startswith(("val.", "test."))),
     *("mask_rcnn:nms_threshold", "mask_rcnn:score_threshold", "mask_rcnn:rpn_proposals_test"),
     *("mask_rcnn:prior_proposals", "mask_rcnn:proposals", "mask_rcnn:select"),
+    *("deeplabv3:prior", "deeplabv3:gate_margin", "light_deeplab:prior", "light_deeplab:gate_margin"),
     # Where the same data lie.
     *("davis:root", "davis:train.root", "youtube_vos:root", "youtube_vos:train.root"),
     *("folder:images", "folder:train.images", "folder:masks", "folder:train.masks"),
+    *("video:video", "video:train.video", "video:masks", "video:train.masks"),
+    *("folder:root", "folder:train.root", "images:root", "images:train.root", "voc2012:root"),
+    *("voc2012:train.root", "coco:images", "coco:train.images", "coco:annotations", "coco:train.annotations"),
 }
 """Settings that a resumed run may have otherwise."""
 
@@ -42,6 +50,8 @@ COMPARED = [
     setting
     for setting in ROWS
     if setting.partition(":")[0] not in ("csv", "tensorboard", "wandb", "torchvision_resnet", "timm_backbone")
+    # Nothing that trains no iteration is resumed.
+    and not (ROWS[setting].base.endswith("iterations=0") and setting.startswith("video:"))
 ]
 
 
@@ -65,10 +75,10 @@ def resume(run_of, tmp_path_factory) -> Callable[[str], None]:
     def resumed(setting: str) -> None:
         base, change = overrides_of(setting, ROWS[setting])
         path, learner = saved(base)
-        after = check(changed(run_of(base, change).cfg, f"checkpoint='{path}' resume=true"))
+        after = check(changed(run_of(base, change).cfg, f"checkpoint='{path}'", "resume=true"))
         keys = [override.lstrip("+").partition("=")[0] for override in change.split()]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("eosvos.evaluation.start.overridden", lambda: keys)
+            patch.setattr("eosvos.evaluation.start.overrides", lambda: keys)
             patch.setattr("eosvos.meta.checkpoint.build_learner", lambda *_, **__: learner)
             config, loaded = with_checkpoint(after)
         assert loaded is not None

@@ -49,7 +49,7 @@ class FakeLearner:
 def test_rows(monkeypatch):
     asked = []
 
-    def score(name, learner, finetune, sequences, seed):
+    def score(name, learner, finetune, sequences, seed, dataset=""):
         lr = finetune.fixed_lr
         asked.append((name, learner.weights, lr, finetune.steps, tuple(sequences), seed))
         quality = 0.9 if lr is None else math.exp(-abs(math.log(lr * finetune.steps)))
@@ -63,7 +63,7 @@ def test_rows(monkeypatch):
     monkeypatch.setattr(final_eval, "score_row", score)
     # The row "meta-learned" has the learned learning rates, whatever fixed one is set.
     finetune = Finetune(steps=5, fixed_lr=7.0)
-    evaluation = FinalEvaluation(["test"], ["selection"], finetune, (0.02, 0.2, 2.0), seed=3)
+    evaluation = FinalEvaluation({"": ["test"]}, ["selection"], finetune, (0.02, 0.2, 2.0), seed=3)
     rows = evaluation.rows(FakeLearner("old"), FakeLearner("new"))
     assert [row.name for row in rows] == [
         "initialisation, fixed learning rate 0.2",
@@ -84,16 +84,31 @@ def test_rows(monkeypatch):
 
 def test_rows_without_one_side(monkeypatch):
     monkeypatch.setattr(final_eval, "score_row", lambda name, *_: Row(name, ()))
-    evaluation = FinalEvaluation([], ["selection"], Finetune(), (0.1, 1.0), seed=0)
+    evaluation = FinalEvaluation({"": []}, ["selection"], Finetune(), (0.1, 1.0), seed=0)
     assert len(evaluation.rows(FakeLearner("old"), None)) == 2
     assert evaluation.rows(None, FakeLearner("new"))[0].name == "meta-learned"
 
 
 def test_no_fixed_learning_rates_without_selection_videos(monkeypatch):
     monkeypatch.setattr(final_eval, "score_row", lambda name, *_: Row(name, ()))
-    evaluation = FinalEvaluation([], [], Finetune(), (0.1, 1.0), seed=0)
+    evaluation = FinalEvaluation({"": []}, [], Finetune(), (0.1, 1.0), seed=0)
     rows = evaluation.rows(FakeLearner("old"), FakeLearner("new"))
     assert [row.name for row in rows] == ["meta-learned"]
     parent = replace(evaluation, initialisation="initialisation (parent training)")
     rows = parent.rows(FakeLearner("old"), None)
     assert [row.name for row in rows] == ["initialisation (parent training), initial learning rates"]
+
+
+def test_the_start_with_its_own_learning_rates_has_a_row_and_leaves_no_masks(monkeypatch):
+    filled = []
+    monkeypatch.setattr(final_eval, "score_row", lambda name, *_: Row(name, ()))
+    monkeypatch.setattr(
+        final_eval, "fill_folder", lambda _, predictor, *__: filled.append(predictor.adapter) or []
+    )
+    evaluation = FinalEvaluation(
+        {"": []}, [], Finetune(), (0.1, 1.0), seed=0, folders={"": "results"}, as_initialised=True
+    )
+    learned = FakeLearner("new")
+    rows = evaluation.rows(FakeLearner("old"), learned)
+    assert [row.name for row in rows] == ["initialisation, initial learning rates", "meta-learned"]
+    assert filled == [learned]

@@ -19,6 +19,12 @@ def test_wandb_without_a_key_is_one_sentence(tmp_path, monkeypatch):
     assert "logger.wandb.offline=true" in str(refused.value)
 
 
+def test_artifacts_of_an_offline_run_are_refused_in_one_sentence():
+    with pytest.raises(UserError, match=r"logger: .*log_model=True") as refused:
+        start_loggers(config("logger=wandb", "logger.wandb.offline=true", "logger.wandb.log_model=true"))
+    assert "\n" not in str(refused.value)
+
+
 def test_no_logger_at_all():
     assert start_loggers(config("logger=[]")) == []
 

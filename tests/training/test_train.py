@@ -9,14 +9,14 @@ import signal
 import helpers
 import pytest
 import torch
-from helpers import LIGHT, SMALL, command_line
+from helpers import KINDS, LIGHT, SMALL, command_line, validated
 
 from eosvos.config.checks import check
 from eosvos.data.splits import list_videos
 from eosvos.errors import Interrupted, UserError
 from eosvos.evaluation.evaluate import evaluate
 from eosvos.evaluation.scoring import Validation
-from eosvos.evaluation.start import with_checkpoint
+from eosvos.evaluation.start import finetune_for, with_checkpoint
 from eosvos.inference.predictor import Predictor
 from eosvos.meta.checkpoint import load_checkpoint, read_checkpoint
 from eosvos.meta.module import MetaModule
@@ -108,7 +108,7 @@ def test_evaluation_and_training_give_the_same_numbers(run, config, tmp_path):
     folder, result = run
     checkpoint = f"checkpoint={folder / 'checkpoints' / 'last.ckpt'}"
     # The network is the checkpoint's, whatever a dataset brings as default.
-    row = evaluate(config(*SMALL, checkpoint, LIGHT, "backbone.width=4", entry="evaluate"))
+    [row] = evaluate(config(*SMALL, checkpoint, LIGHT, "backbone.width=4", entry="evaluate"))
     assert row.figures()["J"] == result.metrics["meta-learned"]["J"]
     results = tmp_path / "run" / "results"
     names = {path.relative_to(results).as_posix() for path in results.rglob("*")}
@@ -126,6 +126,26 @@ def test_another_network_than_the_checkpoints_is_refused(run, other):
     with command_line(*SMALL, checkpoint, other) as cfg, pytest.raises(UserError) as caught:
         with_checkpoint(check(cfg))
     assert other.partition("=")[0] in str(caught.value)
+
+
+def test_evaluation_fine_tunes_as_the_checkpoint_was_validated_but_for_what_is_asked(run, config):
+    checkpoint = f"checkpoint={run[0] / 'checkpoints' / 'last.ckpt'}"
+
+    def finetune(*overrides):
+        with command_line("dataset=synthetic", checkpoint, *overrides, entry="evaluate") as cfg:
+            checked = check(cfg)
+            return finetune_for(checked, with_checkpoint(checked)[1])
+
+    its = load_checkpoint(run[0] / "checkpoints" / "last.ckpt").finetune
+    assert finetune() == its
+    assert finetune("finetune.online.every=7", "finetune.short_side=null") == its.model_copy(
+        update={"online": its.online.model_copy(update={"every": 7}), "short_side": None}
+    )
+    assert finetune("finetune=e_osvos_50").steps == 50
+    experiment = "experiment=synthetic_light_deeplab"
+    assert finetune(experiment) == config(experiment, entry="evaluate").finetune != its
+    composed = config("dataset=synthetic", checkpoint, "finetune.steps=3", entry="evaluate")
+    assert finetune_for(composed, load_checkpoint(composed.checkpoint)) == composed.finetune
 
 
 def test_what_is_no_weight_can_be_set_beside_a_checkpoint(run):
@@ -154,17 +174,17 @@ def test_interrupted_evaluation_goes_on(run, config, monkeypatch):
     segmented = []
     segment = Predictor.segment
 
-    def counted(self, sequence):
+    def counted(self, sequence, video=None):
         segmented.append(sequence.name)
         if len(segmented) == 2:
             raise KeyboardInterrupt
-        yield from segment(self, sequence)
+        yield from segment(self, sequence, video)
 
     monkeypatch.setattr(Predictor, "segment", counted)
     with pytest.raises(KeyboardInterrupt):
         evaluate(settings)
-    row = evaluate(settings)
-    first, second = (video.name for video in list_videos(settings, training=False).test)
+    [row] = evaluate(settings)
+    first, second = (video.name for video in list_videos(settings, training=False).test[""])
     assert segmented == [first, second, second]
     assert [record.sequence for record in row.records] == [first, second]
     with pytest.raises(UserError, match="overwrite=true"):
@@ -172,13 +192,15 @@ def test_interrupted_evaluation_goes_on(run, config, monkeypatch):
 
 
 def test_evaluation_without_a_checkpoint(config):
-    assert len(evaluate(config(*SMALL, LIGHT, entry="evaluate")).records) == 2
+    assert len(evaluate(config(*SMALL, LIGHT, entry="evaluate"))[0].records) == 2
 
 
 def timeless(folder):
-    """What a run has logged, but the seconds."""
+    """What a run has logged, but the seconds and the memory."""
+    measured = ("/seconds", "/memory_gib")
     return [
-        {name: value for name, value in line.items() if name != "meta/seconds"} for line in logged(folder)
+        {name: value for name, value in line.items() if not name.endswith(measured)}
+        for line in logged(folder)
     ]
 
 
@@ -194,9 +216,9 @@ def interrupting(monkeypatch, iteration, number, module=MetaModule):
     monkeypatch.setattr(module, "training_step", training_step)
 
 
-@pytest.mark.parametrize(("number", "done"), [(signal.SIGINT, 2), (signal.SIGTERM, 3)])
-def test_resumed_equals_uninterrupted(config, tmp_path, monkeypatch, number, done):
-    length = ("iterations=4", "val_every=2")
+@pytest.mark.parametrize(("number", "done", "kinds"), [(signal.SIGINT, 2, ()), (signal.SIGTERM, 3, KINDS)])
+def test_resumed_equals_uninterrupted(config, tmp_path, monkeypatch, number, done, kinds):
+    length = ("iterations=4", "val_every=2", *kinds)
     whole = train(config(*SMALL, *length, output="whole"))
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:
@@ -221,7 +243,7 @@ def test_resumed_equals_uninterrupted(config, tmp_path, monkeypatch, number, don
 
 def test_the_best_checkpoint_survives_an_interruption(config, tmp_path, monkeypatch):
     scores = iter((0.9, 0.1))
-    monkeypatch.setattr(Validation, "__call__", lambda *_: [(next(scores),) * 2])
+    monkeypatch.setattr(Validation, "__call__", lambda *_: validated(next(scores)))
     length = ("iterations=2", "val_every=1")
     with monkeypatch.context() as patch:
         interrupting(patch, 0, signal.SIGTERM)
@@ -336,13 +358,15 @@ def test_error_in_a_validation_leaves_a_checkpoint_and_is_no_result(config, tmp_
     assert read_checkpoint(tmp_path / "rest" / "checkpoints" / "last.ckpt")[0]["iteration"] == 3
 
 
-def test_start_from_a_checkpoint(run, config, tmp_path):
-    last = f"checkpoint={run[0] / 'checkpoints' / 'last.ckpt'}"
-    result = train(config(*SMALL, last, "iterations=1", "meta.outer.inner_lr.lr=0"))
-    pairs = zip(run[1].learner.inner_lrs(), result.learner.inner_lrs(), strict=True)
-    assert all(torch.equal(one, other) for one, other in pairs)
-    moved = zip(run[1].learner.weights(), result.learner.weights(), strict=True)
-    assert any(not torch.equal(one, other) for one, other in moved)
+def test_transfer_leaves_the_learning_rates_of_the_checkpoint_as_they_are(run, config):
+    folder, result = run
+    checkpoint = f"checkpoint={folder / 'checkpoints' / 'last.ckpt'}"
+    frozen = ("meta.outer.inner_lr.lr=0", "meta.outer.freeze=[backbone,rpn]")
+    transferred = train(config(*SMALL, checkpoint, *frozen, "seed=5", "iterations=2", "val_every=2"))
+    assert all(map(torch.equal, transferred.learner.inner_lrs(), result.learner.inner_lrs()))
+    before = dict(result.learner.segmenter.named_parameters())
+    for name, weight in transferred.learner.segmenter.named_parameters():
+        assert torch.equal(weight, before[name]) == name.startswith(("backbone.", "rpn.")), name
 
 
 def test_resume_without_the_starting_point_has_no_initialisation(run, config, tmp_path):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from helpers import SMALL, config, prepared
+from helpers import LIGHT, SMALL, config, prepared
 from PIL import Image
 
 from eosvos.errors import UserError
@@ -87,19 +87,46 @@ def video_folder(root, mask):
 )
 def test_datasets(tmp_path, mask, dataset, make):
     given, videos = prepared(f"dataset={dataset}", *make(tmp_path / "videos", mask))
-    assert videos.test[0].size == (32, 48)
+    assert videos.test[""][0].size == (32, 48)
     task = data_module(given, videos, "meta").sampler.sample(0, 1)
     assert task.support_images.shape == (1, 3, 32, 48)
     assert task.query_images.shape[0] == 1
 
 
-def test_only_meta_training_copies_objects_into_frames():
-    def support(stage, probability):
-        given, videos = prepared(*SMALL, f"dataset.augment.copy_paste={probability}")
-        return data_module(given, videos, stage).sampler.sample(0, 0).support_images
+def test_parent_training_copies_objects_into_frames_only_where_it_learns_all_of_them():
+    def support(stage, probability, objects="all"):
+        given, videos = prepared(
+            *SMALL, f"dataset.augment.copy_paste={probability}", f"parent.objects={objects}"
+        )
+        return data_module(given, videos, stage).sampler.sample(0, 0)
 
-    assert torch.equal(support("parent", 1), support("meta", 0))
-    assert not torch.equal(support("meta", 1), support("meta", 0))
+    assert torch.equal(support("parent", 1, "one").support_images, support("parent", 0, "one").support_images)
+    for stage in ("parent", "meta"):
+        assert not torch.equal(support(stage, 1).support_images, support(stage, 0).support_images)
+    assert len(support("parent", 1).query_images) == 0
+    assert support("parent", 1).support_masks.max() > 1
+    assert support("parent", 1, "one").support_masks.max() == 1
+
+
+KINDS = (
+    "object_groups=1",
+    "no_label=1",
+    "label_inversion=1",
+    "single_object_videos=augment",
+    "augment.copy_paste=1",
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parent_training_of_one_object_has_no_tasks_whose_object_only_a_support_frame_tells(kind):
+    def supports(stage, *kinds):
+        given, videos = prepared(*SMALL, LIGHT, "parent.objects=one", *kinds)
+        tasks = [data_module(given, videos, stage).sampler.sample(0, slot) for slot in range(4)]
+        return [value for task in tasks for value in (task.support_images, task.support_masks)]
+
+    for stage in ("parent", "meta"):
+        same = all(map(torch.equal, supports(stage, f"dataset.{kind}"), supports(stage)))
+        assert same == (stage == "parent")
 
 
 def test_device_without_a_gpu(monkeypatch):

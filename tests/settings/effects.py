@@ -2,10 +2,13 @@
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from doubles import Clip, NotingAdapter
 from pytorch_lightning.callbacks import RichProgressBar
 from torch import Tensor, nn
 from whole_runs import Run, first_tasks
@@ -14,9 +17,9 @@ from eosvos.data.sequence import VideoSequence
 from eosvos.data.tasks import Task
 from eosvos.inference.predictor import Predictor
 from eosvos.meta.learner import MetaLearner
-from eosvos.models.segmenter import Batch, Features, Segmenter
 from eosvos.seeding import isolated_rng
-from eosvos.training.callbacks import SaveLast
+from eosvos.setup import set_up
+from eosvos.training.callbacks import SaveLast, TimeLimit
 
 
 def tensors(values: Iterable[Tensor]) -> list[tuple[tuple[int, ...], bytes]]:
@@ -25,6 +28,10 @@ def tensors(values: Iterable[Tensor]) -> list[tuple[tuple[int, ...], bytes]]:
 
 def task_frames(tasks: Sequence[Task]) -> Any:
     return [tensors([t.support_images, t.query_images]) for t in tasks]
+
+
+def task_masks(run: Run) -> list[Any]:
+    return [tensors(mask for t in run.tasks("meta") for mask in (t.support_masks, t.query_masks))]
 
 
 def both_stages(run: Run) -> list[Any]:
@@ -63,103 +70,45 @@ def drawn_from(source: Any) -> Any:
 
 
 PARTS: dict[str, Callable[[Run], list[Any]]] = {
-    "train": lambda run: [drawn_from(run.videos.train)],
-    "val": lambda run: [described(run.videos.val)],
-    "test": lambda run: [described(run.videos.test)],
+    "train": lambda run: [drawn_from(run.videos.train[0].videos)],
+    "val": lambda run: [described(run.videos.val[""])],
+    "test": lambda run: [described(run.videos.test[""])],
 }
 
 
 def trained_on(run: Run) -> list[Any]:
-    return [drawn_from(stage.data.drawn_from) for stage in run.stages]
+    return [drawn_from(stage.data.drawn_from[0].videos) for stage in run.stages]
 
 
 def every_part(run: Run) -> list[Any]:
     """Where each part is used, in both commands."""
-    used = run.meta.data.val_dataloader(), run.given.final_evaluation.test, run.evaluation["videos"]
+    [validated] = run.meta.data.val_dataloader()
+    used = validated, run.given.final_evaluation.test[""], run.evaluation["videos"]
     return [*trained_on(run), *map(described, used)]
 
 
-class Eight(VideoSequence):
-    """Eight frames of noise with one object."""
-
-    name, size = "eight", (16, 20)
-    frame_names = tuple(f"{t:05d}" for t in range(8))
-    annotated_frames = (0, 7)
-
-    def image(self, t: int) -> Tensor:
-        generator = torch.Generator().manual_seed(t)
-        return torch.randint(0, 256, (3, *self.size), generator=generator, dtype=torch.uint8)
-
-    def mask(self, t: int) -> Tensor | None:
-        mask = torch.zeros(self.size, dtype=torch.uint8)
-        mask[4:10, 4:10] = 1
-        return mask if t in self.annotated_frames else None
-
-
-class Noting(Segmenter):
-    """Finds its object at the same place in every frame, and notes how it is asked."""
-
-    def __init__(self, events: list[Any]) -> None:
-        super().__init__()
-        self.backbone = nn.Linear(1, 1)
-        self.events = events
-
-    def losses(self, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
-        raise NotImplementedError
-
-    def features(self, images: Tensor) -> Features:
-        self.events.append(("features", len(images)))
-        return Features({"images": images}, (16, 20))
-
-    def segment(
-        self, features: Features, index: int, prior: Tensor | None = None, redetect: bool = False
-    ) -> Tensor:
-        self.events.append(("draw", float(torch.rand(()))))
-        probability = torch.zeros(16, 20)
-        probability[4:10, 4:10] = 1
-        return probability
-
-    def head_parameters(self) -> list[nn.Parameter]:
-        return []
-
-
-class NotingAdapter:
-    """Notes each adaptation: its batches, and which of the earlier ones it starts from."""
-
-    def __init__(self) -> None:
-        self.events: list[Any] = []
-        self.segmenter: Segmenter = Noting(self.events)
-        self.made: list[Segmenter] = []
-
-    def adapt(self, batches: Iterable[Batch], *, start: Segmenter | None = None) -> Segmenter:
-        images = [tensors([batch]) for batch, _ in batches]
-        self.events.append(("adapt", images, None if start is None else self.made.index(start)))
-        self.made.append(Noting(self.events))
-        return self.made[-1]
-
-    def with_fixed_lr(self, lr: float) -> "NotingAdapter":
-        self.events.append(("fixed learning rate", lr))
-        return self
+CLIP = Clip(length=8, masks=8)
 
 
 def followed(segment: Callable[[NotingAdapter], Any]) -> list[Any]:
+    """What fine-tuning and following an object asks of an adapter and its networks, and draws for them."""
     adapter = NotingAdapter()
     segment(adapter)
-    return adapter.events
+    return [(kind, tensors([v]) if isinstance(v, Tensor) else v) for kind, v in adapter.events]
 
 
 def by_validation(run: Run) -> list[Any]:
-    return followed(lambda adapter: run.meta.module.evaluate(adapter, Eight()))
+    return followed(lambda adapter: run.meta.module.evaluate(adapter, CLIP))
 
 
 def by_evaluation(run: Run) -> list[Any]:
     made = run.evaluation["predictor"]
-    return followed(lambda adapter: list(Predictor(adapter, made.finetune, made.seed).segment(Eight())))
+    return followed(lambda adapter: list(Predictor(adapter, made.finetune, made.seed).segment(CLIP)))
 
 
 def by_final_evaluation(run: Run) -> list[Any]:
     given = run.given.final_evaluation
-    return followed(lambda adapter: list(Predictor(adapter, given.finetune, given.seed).segment(Eight())))
+    return followed(lambda adapter: list(Predictor(adapter, given.finetune, given.seed).segment(CLIP)))
 
 
 def fine_tuning(run: Run) -> list[Any]:
@@ -204,12 +153,18 @@ def network_size(run: Run) -> list[Any]:
     return [batch.image_sizes]
 
 
+def size_of_logits(run: Run) -> list[Any]:
+    """What a semantic segmenter makes of a frame's size."""
+    return [run.network(torch.rand(1, 3, 32, 48)).shape]
+
+
 def visualisations(run: Run) -> list[Any]:
     """Of how many videos the final evaluation draws frames."""
     drawn: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("eosvos.training.final_eval.fill_folder", lambda *given: drawn.append(given[3]) or [])
-        run.given.final_evaluation.with_inner_lr("meta-learned", run.given.learner)
+        evaluation = run.given.final_evaluation
+        evaluation.with_inner_lr("meta-learned", run.given.learner, evaluation.folders)
     return drawn
 
 
@@ -232,6 +187,36 @@ def detection(run: Run) -> tuple[Any, list[float]]:
         patch.setattr(network.roi_heads, "detect", detect)
         found = network.detect(network.features(torch.rand(1, 3, 64, 96)), 0, torch.tensor(NEAR))
     return classified[0], found.box.round().tolist()
+
+
+def told_for_a_gpu(*names: str) -> Callable[[Run], list[Any]]:
+    """What torch is told where there is a GPU; on a CPU it is told nothing."""
+
+    def seen(run: Run) -> list[Any]:
+        told = SimpleNamespace()
+        trainer = run.config.trainer.model_copy(update={"accelerator": "gpu", "devices": 1})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch, "set_float32_matmul_precision", partial(setattr, told, "matmul_precision"))
+            patch.setattr(torch.backends, "cudnn", told)
+            set_up(run.config)
+            assert not vars(told)
+            patch.setattr(torch.cuda, "device_count", lambda: 1)
+            set_up(run.config.model_copy(update={"trainer": trainer}))
+        return [getattr(told, name) for name in names]
+
+    return seen
+
+
+def compiled(run: Run) -> list[Any]:
+    """Whether the backbone is compiled, in training and in evaluate.py."""
+    learners = run.given.learner, run.evaluation["predictor"].adapter
+    return [one.segmenter.compiled is not None for one in learners]
+
+
+def channels_last(run: Run) -> list[Any]:
+    """How the weights of the network lie in memory, in training and in evaluate.py."""
+    learners = run.given.learner, run.evaluation["predictor"].adapter
+    return [[weight.stride() for weight in one.weights()] for one in learners]
 
 
 def loggers(run: Run) -> list[Any]:
@@ -258,3 +243,9 @@ def progress_bar_stays(run: Run) -> list[Any]:
 def seconds_between_checkpoints(run: Run) -> list[Any]:
     found = [c for stage in run.stages for c in stage.trainer.callbacks if isinstance(c, SaveLast)]
     return [callback.seconds for callback in found]
+
+
+def time_limits(run: Run) -> list[Any]:
+    return [
+        [one.seconds for one in stage.trainer.callbacks if isinstance(one, TimeLimit)] for stage in run.stages
+    ]

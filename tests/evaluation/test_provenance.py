@@ -8,8 +8,8 @@ import torch
 from helpers import config
 from omegaconf import OmegaConf
 
-from eosvos.evaluation import record
-from eosvos.evaluation.record import git_state, record_run, versions
+from eosvos.evaluation import provenance
+from eosvos.evaluation.provenance import git_state, record_run, versions
 
 
 def test_versions():
@@ -22,7 +22,7 @@ def test_versions():
 
 
 def test_missing_package_is_none(monkeypatch):
-    monkeypatch.setattr(record, "PACKAGES", ("no-such-package-at-all",))
+    monkeypatch.setattr(provenance, "PACKAGES", ("no-such-package-at-all",))
     assert versions()["no-such-package-at-all"] is None
 
 
@@ -37,7 +37,7 @@ def test_git_state_of_a_checkout(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("one")
     git("add", "file")
     git("commit", "-q", "-m", "one")
-    monkeypatch.setattr(record, "ROOT", tmp_path)
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
     revision = git("rev-parse", "HEAD").stdout.strip()
     assert git_state() == {"revision": revision, "dirty": False}
     (tmp_path / "file").write_text("two")
@@ -45,7 +45,7 @@ def test_git_state_of_a_checkout(tmp_path, monkeypatch):
 
 
 def test_no_checkout_no_state(tmp_path, monkeypatch):
-    monkeypatch.setattr(record, "ROOT", tmp_path)
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
     assert git_state() is None
 
 
@@ -61,4 +61,4 @@ def test_record_is_complete_and_resolved(tmp_path):
     about = json.loads((tmp_path / "run" / "run.json").read_text())
     assert about["seed"] == 7
     assert about["versions"]["torch"]
-    assert set(about) == {"command", "seed", "versions", "git"}
+    assert set(about) == {"command", "overrides", "seed", "versions", "git"}

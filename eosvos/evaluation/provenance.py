@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from eosvos.config.command_line import job_overrides
 from eosvos.config.training import Config
 from eosvos.writing import write_whole
 
@@ -32,10 +33,20 @@ PACKAGES = (
 def record_run(config: Config) -> None:
     """Write the resolved configuration (config.yaml) and run.json into the run's folder."""
     folder = Path(config.output)
-    about = {"command": sys.argv, "seed": config.seed, "versions": versions(), "git": git_state()}
     # First, for it marks the folder as that of a run.
-    write_whole(folder / "run.json", (json.dumps(about, indent=2) + "\n").encode())
+    write_whole(folder / "run.json", (json.dumps(about_run(config), indent=2) + "\n").encode())
     write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config.model_dump())).encode())
+
+
+def about_run(config: Config) -> dict[str, Any]:
+    """What a run is, beside its configuration; plain values."""
+    return {
+        "command": sys.argv,
+        "overrides": job_overrides(),
+        "seed": config.seed,
+        "versions": versions(),
+        "git": git_state(),
+    }
 
 
 def versions() -> dict[str, str | None]:

@@ -1,0 +1,1 @@
+"""The page to draw on: `eosvos-app`. gradio is imported by `handlers` and `page` alone."""

@@ -1,0 +1,39 @@
+"""A backbone by torch.compile, where no gradient is asked for."""
+
+import logging
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+_log = logging.getLogger(__name__)
+
+Maps = Mapping[str, Tensor]
+
+
+class CompiledEncoder:
+    """Runs backbones by torch.compile; with a gradient, as they are.
+
+    Backbones that differ in their weights alone, as the copies that adapt do, share what is compiled: once
+    for a size of images, and once more for all others. backend: that of torch.compile. What it cannot compile
+    runs as it is, and a line of the log says so.
+    """
+
+    def __init__(self, backend: str | Callable[..., object] = "inductor") -> None:
+        self._run: Callable[[nn.Module, Tensor], Maps] = torch.compile(_run, backend=backend)
+
+    def __call__(self, backbone: nn.Module, images: Tensor) -> Maps:
+        """The maps [B, C, h, w] of a backbone's input [B, 3, H, W]."""
+        if torch.is_grad_enabled():
+            return backbone(images)
+        try:
+            return self._run(backbone, images)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            reason = " ".join(str(error).splitlines()[:2])
+            _log.warning("torch.compile fails (%s): the network runs as with trainer.compile=false", reason)
+            self._run = _run
+            return self._run(backbone, images)
+
+
+def _run(backbone: nn.Module, images: Tensor) -> Maps:
+    return backbone(images)

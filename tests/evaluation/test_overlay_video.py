@@ -1,0 +1,89 @@
+"""What is written of a video file: masks, cutouts, and an overlay with its size, times and sound."""
+
+import logging
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from clips import SIZE, clip, column
+from doubles import RecordingAdapter
+from PIL import Image
+
+from eosvos.config.data import Video
+from eosvos.config.inference import Finetune
+from eosvos.data.video import VideoFile, video_sequences
+from eosvos.evaluation.results import ResultsFolder
+from eosvos.evaluation.scoring import fill_folder
+from eosvos.inference.predictor import Predictor
+
+STAMPS = [0, 4, 8, 12, 40, 44, 48, 52, 56, 100]
+
+
+def made(tmp_path: Path, **options) -> VideoFile:
+    """A clip with a mask of its red corner, which the network of the tests finds by its colour."""
+    path = clip(tmp_path / "clip.mp4", length=10, stamps=STAMPS, **options)
+    mask = np.zeros(SIZE, np.uint8)
+    mask[:16, :20] = 2
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    (sequence,) = video_sequences(Video(video=str(path), masks=str(tmp_path / "mask.png")))
+    return sequence
+
+
+def filled(tmp_path: Path, sequence: VideoFile, results_format: str) -> ResultsFolder:
+    folder = ResultsFolder(tmp_path / "out", "all", results_format)
+    folder.open({"seed": 1})
+    predictor = Predictor(RecordingAdapter(), Finetune(steps=1, augment=False))
+    fill_folder(folder, predictor, [sequence], tell=lambda record: logging.info(record.title))
+    return folder
+
+
+def names(folder: ResultsFolder) -> set[str]:
+    return {path.relative_to(folder.root).as_posix() for path in folder.root.rglob("*.*")}
+
+
+@pytest.mark.parametrize("sound", [None, "aac", "pcm_s16le"])
+def test_the_overlay_has_the_times_and_the_sound_of_the_video(tmp_path, sound):
+    if sound == "pcm_s16le":
+        sequence = made(tmp_path / "mov", sound="aac")
+        sequence.sound = clip(tmp_path / "mov/pcm.mov", sound=sound)
+    else:
+        sequence = made(tmp_path, sound=sound)
+    folder = filled(tmp_path, sequence, "overlay")
+    assert "clip/00000.png" not in names(folder)
+    with av.open(str(folder.root / "clip.overlay.mp4")) as video:
+        assert (video.streams.video[0].codec_context.name, video.streams.video[0].height) == ("h264", SIZE[0])
+        frames = list(video.decode(video=0))
+        assert [round(frame.time, 3) for frame in frames] == [stamp / 100 for stamp in STAMPS]
+        for t, frame in enumerate(frames):
+            image = frame.to_ndarray(format="rgb24")
+            assert abs(column(image) - 4 * t) <= 2
+            assert image[8, 8, 1] > 40, "object 2 is green"
+            assert image[20, 40].max() < 60
+    with av.open(str(folder.root / "clip.overlay.mp4")) as video:
+        assert [stream.codec_context.name for stream in video.streams.audio] == (["aac"] if sound else [])
+        if sound:
+            samples = sum(frame.samples for frame in video.decode(audio=0))
+            assert 15000 < samples < 19000
+
+
+def test_masks_cutouts_and_what_is_written_of_which_format(tmp_path, caplog):
+    sequence = made(tmp_path)
+    strip, video = "clip.overlay.png", "clip.overlay.mp4"
+    rest = {"manifest.json", "clip.record.json", strip}
+    folder = filled(tmp_path, sequence, "both")
+    assert names(folder) == rest | {video} | {f"clip/{t:05d}.png" for t in range(10)}
+    assert np.unique(Image.open(folder.root / "clip/00005.png")).tolist() == [0, 2]
+    with caplog.at_level(logging.INFO):
+        filled(tmp_path, sequence, "both")
+        filled(tmp_path, sequence, "png")
+        folder = filled(tmp_path, sequence, "cutout")
+    assert caplog.messages == ["clip (finished before)", "clip (finished before)", "clip"]
+    assert names(folder) == rest | {f"clip/{t:05d}.cutout.png" for t in range(10)}
+    pixels = np.asarray(Image.open(folder.root / "clip/00004.cutout.png"))
+    assert pixels.shape == (*SIZE, 4)
+    assert pixels[8, 8, 3] == 255
+    assert pixels[8, 8, 0] > 200
+    assert pixels[40, 40, 3] == 0
+    assert torch.equal(torch.from_numpy(pixels[..., :3].copy()).permute(2, 0, 1), sequence.image(4))
