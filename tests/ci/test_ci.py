@@ -1,9 +1,12 @@
 """`.ci/run`: what it runs, that each failure is its own, and which skipped tests it lets pass."""
 
+import ast
 import os
+import runpy
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -83,6 +86,30 @@ def test_want_of_a_gpu_is_a_reason_only_where_there_is_none(checkout):
 def test_want_of_chromium_is_a_reason_only_where_there_is_none(checkout):
     reason = '@pytest.mark.skip(reason="needs chromium")\ndef test_page(): pass\n'
     assert skipped(checkout, PASSING + reason).returncode == int(shutil.which("chromium") is not None)
+
+
+def test_want_of_the_official_tool_is_a_reason_only_where_it_is_absent(checkout):
+    reason = '@pytest.mark.skip(reason="needs the package davis2017")\ndef test_tool(): pass\n'
+    assert skipped(checkout, PASSING + reason).returncode == int(find_spec("davis2017") is not None)
+
+
+def reasons(path: Path) -> list[str]:
+    """The reasons for which the tests of a file are skipped, as they stand in its text."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    named = [(ast.unparse(call.func), call) for call in calls]
+    given = [call.args[0] for name, call in named if name == "pytest.skip"]
+    for name, call in named:
+        if name in ("pytest.mark.skip", "pytest.mark.skipif"):
+            given += [word.value for word in call.keywords if word.arg == "reason"]
+    return [ast.literal_eval(reason) for reason in given]
+
+
+def test_every_reason_of_the_tests_is_known():
+    known = runpy.run_path(str(CI / "skips.py"))["REASONS"]
+    files = CI.with_name("tests").rglob("*.py")
+    found = [reason for path in files if path != Path(__file__) for reason in reasons(path)]
+    assert [reason for reason in found if not any(words in reason for words in known)] == []
+    assert [words for words in known if not any(words in reason for reason in found)] == []
 
 
 # ---------------------------------------------------------------- the script
