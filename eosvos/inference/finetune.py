@@ -51,6 +51,8 @@ def annotated_batches(
     if distinct is None:
         yield from (stacked(list(islice(copies, size))) for _ in range(finetune.steps))
         return
+    # None of the annotated frames is left out.
+    distinct = max(distinct, len(annotated))
     # The same tensors again, of which a frozen encoder computes the features once.
     copies = cycle(list(islice(copies, distinct)))
     batches = [stacked(list(islice(copies, size))) for _ in range(distinct // gcd(distinct, size))]

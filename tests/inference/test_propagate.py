@@ -156,7 +156,8 @@ def test_distinct_copies_are_those_of_the_first_steps_and_used_again():
     assert batches(distinct_copies=4) == anew[:2] * 2
     [[a, b], [c, _]] = anew[:2]
     assert batches(distinct_copies=3) == [[a, b], [c, a], [b, c], [a, b]]
-    assert batches(distinct_copies=1) == [[a, a]] * 4
+    # Both annotated frames are used, however few copies are asked for.
+    assert batches(distinct_copies=1) == [[a, b]] * 4
 
 
 def test_fine_tuning_that_diverged_is_counted_and_said(recwarn):
