@@ -1,7 +1,9 @@
 """What is written of a video file: masks, cutouts, and an overlay with its size, times and sound."""
 
 import logging
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -14,6 +16,7 @@ from PIL import Image
 from eosvos.config.data import Video
 from eosvos.config.inference import Finetune
 from eosvos.data.video import VideoFile, video_sequences
+from eosvos.evaluation.overlay_video import overlay_video
 from eosvos.evaluation.results import ResultsFolder
 from eosvos.evaluation.scoring import fill_folder
 from eosvos.inference.predictor import Predictor
@@ -41,6 +44,22 @@ def filled(tmp_path: Path, sequence: VideoFile, results_format: str) -> ResultsF
 
 def names(folder: ResultsFolder) -> set[str]:
     return {path.relative_to(folder.root).as_posix() for path in folder.root.rglob("*.*")}
+
+
+def test_an_overlay_has_the_same_bytes_each_time(tmp_path):
+    def image(t: int) -> torch.Tensor:
+        row, column = torch.meshgrid(torch.arange(48), torch.arange(64), indexing="ij")
+        block = (column - 20 - t) ** 2 + (row - 20) ** 2 < 100
+        return torch.stack([column * 3 + t * 5, row * 4, block * 220]).to(torch.uint8)
+
+    sequence, written = SimpleNamespace(size=SIZE, sound=None, checked_image=image), set()
+    sequence.frame_times = tuple(Fraction(t, 10) for t in range(12))
+    for _ in range(10):
+        with overlay_video(tmp_path / "overlay.mp4", sequence) as add:
+            for t in range(12):
+                add(t, torch.zeros(SIZE, dtype=torch.uint8))
+        written.add((tmp_path / "overlay.mp4").read_bytes())
+    assert len(written) == 1
 
 
 @pytest.mark.parametrize("sound", [None, "aac", "pcm_s16le"])
