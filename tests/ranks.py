@@ -1,17 +1,28 @@
-"""Two real processes, connected by gloo, of which each does the same work."""
+"""Two real processes, connected by gloo, of which each does the same work.
 
-import multiprocessing
+`python ranks.py RANK FILE FUNCTION FOLDER` is one of them.
+"""
+
+import inspect
 import os
+import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.multiprocessing as mp
+from commands import PATIENCE, started
 
-# Forked from a process that has imported all and computed nothing: importing takes seconds, and autograd's
-# threads for a GPU do not survive a fork.
-multiprocessing.set_forkserver_preload(["eosvos.training.train"])
+
+def of_two_processes(work: Callable[[Path], Any], folder: Path) -> list[Any]:
+    """What `work`, a function of a module and of a folder, returns in each."""
+    words = (inspect.getfile(work), work.__name__, str(folder))
+    processes = [started(folder, "tests/ranks.py", str(rank), *words) for rank in (0, 1)]
+    for process in processes:
+        _, said = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, said
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
 def connected(rank: int, work: Callable[[Path], Any], folder: Path) -> None:
@@ -23,7 +34,7 @@ def connected(rank: int, work: Callable[[Path], Any], folder: Path) -> None:
     torch.distributed.destroy_process_group()
 
 
-def of_two_processes(work: Callable[[Path], Any], folder: Path) -> list[Any]:
-    """What `work`, a function of a module and of a folder, returns in each."""
-    mp.start_processes(connected, (work, folder), nprocs=2, start_method="forkserver")
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+if __name__ == "__main__":
+    rank, file, function, folder = sys.argv[1:]
+    sys.path.append(str(Path(file).parent))
+    connected(int(rank), getattr(import_module(Path(file).stem), function), Path(folder))
