@@ -33,8 +33,8 @@ class Finetune(Settings):
     batch_size: int = Field(3, ge=1)
     #: Augment each copy anew: flip, rotation of up to 30 degrees, scale 0.75 to 1.25.
     augment: bool = True
-    #: Augmented copies that are made once and used again, in turn, one of each annotated frame at least; null:
-    #: each step has new ones.
+    #: Augmented copies that are made once and used again, in turn, one of each annotated frame at least;
+    #: null: each step has new ones.
     distinct_copies: int | None = Field(None, ge=1)
     #: Frames whose features are computed at once: more take more memory and less time.
     feature_batch_size: int = Field(4, ge=1)
