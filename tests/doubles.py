@@ -18,11 +18,11 @@ from eosvos.seeding import isolated_rng
 SIZE = (24, 32)
 
 
-def light_learner() -> MetaLearner:
-    """A real network, the same at every call, that adapts in milliseconds."""
+def light_learner(**options: Any) -> MetaLearner:
+    """A real network, the same at every call, that adapts in milliseconds. options: of MetaLearner."""
     torch.manual_seed(0)
     backbone = tiny_backbone(models.TinyBackbone(width=8, fpn_channels=8))
-    return MetaLearner(LightDeepLab(backbone, models.LightDeepLab(channels=8)), InnerLR(init=0.1))
+    return MetaLearner(LightDeepLab(backbone, models.LightDeepLab(channels=8)), InnerLR(init=0.1), **options)
 
 
 class Clip(VideoSequence):

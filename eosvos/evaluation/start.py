@@ -15,6 +15,7 @@ from eosvos.meta.checkpoint import LoadedCheckpoint, load_checkpoint
 from eosvos.meta.learner import MetaLearner
 from eosvos.meta.model import Model, build_learner
 from eosvos.models.compiled import CompiledEncoder
+from eosvos.setup import device_for
 
 BROUGHT_ALONG = ("segmenter", "backbone", "meta.inner_lr", "meta.train_encoder")
 INDEPENDENT_OF_WEIGHTS = (
@@ -67,8 +68,9 @@ def with_checkpoint(config: Config) -> tuple[Config, LoadedCheckpoint | None]:
 def learner_for(config: Config, loaded: LoadedCheckpoint | None) -> MetaLearner:
     """The learner of a checkpoint, or a new one, laid out and compiled as the configuration says."""
     learner = loaded.learner if loaded else build_learner(Model.of(config), config.seed)
-    if config.trainer.compile:
-        learner.segmenter.compiled = CompiledEncoder()
+    on_gpu = device_for(config.trainer.accelerator).type == "cuda"
+    if on_gpu if config.trainer.compile == "auto" else config.trainer.compile:
+        learner.segmenter.compiled = CompiledEncoder(with_gradients=learner.order == "first_order")
     return learner.to(memory_format=torch.channels_last) if config.trainer.channels_last else learner
 
 

@@ -1,4 +1,4 @@
-"""A backbone by torch.compile, where no gradient is asked for."""
+"""A backbone by torch.compile."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -12,19 +12,23 @@ Maps = Mapping[str, Tensor]
 
 
 class CompiledEncoder:
-    """Runs backbones by torch.compile; with a gradient, as they are.
+    """Runs backbones by torch.compile.
 
-    Backbones that differ in their weights alone, as the copies that adapt do, share what is compiled: once
-    for a size of images, and once more for all others. backend: that of torch.compile. What it cannot compile
-    runs as it is, and a line of the log says so.
+    Backbones that differ in their weights alone, as the copies that adapt do, share what is compiled: with
+    gradients and without, once for a size of images, and once more for all others. backend: that of
+    torch.compile. with_gradients: whether passes that gradients are asked of are compiled, too; it has no
+    second derivatives. What cannot be compiled runs as it is, and a line of the log says so.
     """
 
-    def __init__(self, backend: str | Callable[..., object] = "inductor") -> None:
+    def __init__(
+        self, backend: str | Callable[..., object] = "inductor", with_gradients: bool = True
+    ) -> None:
         self._run: Callable[[nn.Module, Tensor], Maps] = torch.compile(_run, backend=backend)
+        self._with_gradients = with_gradients
 
     def __call__(self, backbone: nn.Module, images: Tensor) -> Maps:
         """The maps [B, C, h, w] of a backbone's input [B, 3, H, W]."""
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and not self._with_gradients:
             return backbone(images)
         try:
             return self._run(backbone, images)

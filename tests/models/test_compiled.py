@@ -11,8 +11,10 @@ import pytest
 import torch
 from doubles import Clip, light_learner
 from torch import fx
+from torch._dynamo.backends.debugging import aot_eager
 
 from eosvos.config.inference import Finetune
+from eosvos.evaluation import start
 from eosvos.inference.predictor import Predictor
 from eosvos.models.compiled import CompiledEncoder
 
@@ -35,7 +37,40 @@ def test_objects_share_what_is_compiled_and_are_segmented_as_without():
 
     torch._dynamo.reset()
     assert torch.equal(segmented(noting), segmented(None))
-    assert len(graphs) == 1, "of two objects, each with two chunks of two frames"
+    assert len(graphs) == 2, "with gradients and without, of two objects, each with two chunks of two frames"
+
+
+@pytest.mark.parametrize("order", ["first_order", "second_order_heads", "second_order"])
+def test_meta_gradient_and_adaptation_are_those_without(order: str):
+    graphs: list[fx.GraphModule] = []
+
+    def noting(graph: fx.GraphModule, inputs: Any) -> Callable[..., Any]:
+        graphs.append(graph)
+        return aot_eager(graph, inputs)
+
+    def passes(compiled: CompiledEncoder | None) -> list[torch.Tensor]:
+        learner = light_learner(order=order)
+        learner.segmenter.compiled = compiled
+        given = learner.meta_gradient(batches[:2], batches[2:], [0.5, 1])
+        adapted = learner.adapt(batches[:2])
+        return [*given.gradients, given.query_loss, *adapted.parameters()]
+
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand(6, 3, 32, 48, generator=generator)
+    masks = (torch.rand(6, 32, 48, generator=generator) > 0.5).to(torch.uint8)
+    batches = list(zip(images.split(2), masks.split(2), strict=True))
+    torch._dynamo.reset()
+    first_order = order == "first_order"
+    compiled = passes(CompiledEncoder(noting, with_gradients=first_order))
+    torch.testing.assert_close(compiled, passes(None))
+    assert len(graphs) == first_order, "in one graph, forward and backward, for all weights and steps"
+
+
+@pytest.mark.parametrize(("device", "asked"), [("cuda", True), ("cpu", False)])
+def test_auto_compiles_on_a_gpu(config, monkeypatch: pytest.MonkeyPatch, device: str, asked: bool):
+    monkeypatch.setattr(start, "device_for", lambda accelerator: torch.device(device))
+    learner = start.learner_for(config("trainer.compile=auto"), None)
+    assert (learner.segmenter.compiled is not None) == asked
 
 
 def test_what_cannot_be_compiled_runs_as_it_is_and_is_said_once(caplog: pytest.LogCaptureFixture):
