@@ -18,7 +18,7 @@ from itertools import product, repeat
 from typing import NamedTuple
 
 import torch
-from overhead import bare_pass, load_config
+from overhead import backbone_passes, bare_pass, load_config
 from torch import Tensor
 
 from eosvos.config.data import Synthetic
@@ -82,6 +82,7 @@ def passes(net: Network, not_enlarged: Network) -> dict[str, tuple[int, Callable
             STEPS + 1,
             lambda: learner.meta_gradient(repeat(one, STEPS), [one], weights),
         ),
+        **backbone_passes(learner, one[0]),
     }
     for count in (1, 4, 8):
         frames, _ = repeated(one, count)

@@ -29,7 +29,7 @@ from eosvos.meta.model import Model, build_learner
 from eosvos.meta.module import MetaModule
 from eosvos.seeding import isolated_rng
 
-ROUNDS = 7
+ROUNDS, OBJECTS = 7, 3
 
 
 def load_config(overrides: list[str]) -> Config:
@@ -43,6 +43,26 @@ def bare_pass(learner: MetaLearner, images: Tensor, masks: Tensor) -> None:
     """One forward and backward pass over images [B, 3, H, W] with masks [B, H, W]."""
     loss = total_loss(learner.segmenter, images, masks)
     torch.autograd.grad(loss, learner.weights(), allow_unused=True)
+
+
+def backbone_passes(learner: MetaLearner, images: Tensor) -> dict[str, tuple[int, Callable[[], object]]]:
+    """By name, with their number: forward and backward passes of the backbone over images [B, 3, H, W] for
+    objects that have weights of their own, one after another and all together.
+    """
+    backbone = learner.segmenter.backbone
+    weights = {name: torch.stack([weight.detach()] * OBJECTS) for name, weight in backbone.named_parameters()}
+
+    def loss(weights: dict[str, Tensor]) -> Tensor:
+        maps = torch.func.functional_call(backbone, weights, (images,))
+        return torch.stack([of_level.square().mean() for of_level in maps.values()]).sum()
+
+    one = torch.func.grad(loss)
+    together = torch.func.vmap(one, randomness="different")
+    each = [{name: weight[i] for name, weight in weights.items()} for i in range(OBJECTS)]
+    return {
+        f"backbone for {OBJECTS} objects, one by one": (OBJECTS, lambda: [one(weights) for weights in each]),
+        f"backbone for {OBJECTS} objects, together": (OBJECTS, lambda: together(weights)),
+    }
 
 
 def sampled_tasks(config: Config) -> list[Task]:
@@ -65,6 +85,7 @@ def measurements(config: Config) -> dict[str, tuple[int, Callable[[], object]]]:
         "bare forward and backward": (1, lambda: bare_pass(learner, *support)),
         f"adapt, {steps} steps, at test time": (steps, lambda: learner.adapt(repeat(support, steps))),
         f"meta-gradients of {len(tasks)} tasks": (len(tasks) * passes, lambda: module.sum_over_tasks(tasks)),
+        **backbone_passes(learner, support[0]),
     }
 
 

@@ -26,7 +26,7 @@ def test_every_row_is_measured_in_every_column(monkeypatch: pytest.MonkeyPatch, 
     first, second = capsys.readouterr().out.split("\n\n")
     header, *rows = first.splitlines()
     assert header.split() == ["CPU", "fp32", "TF32", "bf16"]
-    assert len(rows) == 14
+    assert len(rows) == 16
     _, *of_settings = second.splitlines()
     assert len(of_settings) == 2 * 4 + 2
     assert all(min(map(float, row.split()[2:6])) > 0 for row in of_settings[:8])
