@@ -14,7 +14,8 @@ def new_table(columns: Sequence[str], title: str | None, style: box.Box) -> Tabl
     """A table without rows, whose first column is text and whose others are numbers."""
     table = Table(title=None if title is None else cell_text(title, style), box=style)
     for number, name in enumerate(columns):
-        table.add_column(cell_text(name, style), justify="right" if number else "left")
+        # Where it is narrow, words go on in the next line: cut ones could not be told apart.
+        table.add_column(cell_text(name, style), justify="right" if number else "left", overflow="fold")
     return table
 
 

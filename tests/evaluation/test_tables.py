@@ -36,6 +36,14 @@ def shown(table) -> str:
     return console.file.getvalue()
 
 
+def test_names_go_on_in_the_next_line_where_a_table_is_narrow():
+    names = "dataset.train.augment.copy_paste=0.25", "dataset.train.augment.copy_paste=0.5"
+    narrow = Console(width=60, file=io.StringIO())
+    narrow.print(rows_table([Row(name, BEFORE.records) for name in names]))
+    columns = [line.split("│")[1].strip() for line in narrow.file.getvalue().splitlines() if "│" in line]
+    assert "".join(columns).endswith("".join(names))
+
+
 def cells(table) -> list[list[str]]:
     """The heading and the lines of a shown table."""
     lines = (re.split("[│┃]", line) for line in shown(table).splitlines())
