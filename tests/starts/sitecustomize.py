@@ -13,12 +13,7 @@ def stand_in() -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(os.environ["EOSVOS_TEST_STARTS"])
         socket.send_fds(server, [b"."], [0, 1, 2])
-        request = {
-            "words": sys.orig_argv[1:],
-            "path": sys.path,
-            "folder": os.getcwd(),
-            "environ": {**os.environ},
-        }
+        request = {"words": words, "path": sys.path, "folder": os.getcwd(), "environ": {**os.environ}}
         server.sendall(json.dumps(request).encode() + b"\n")
         answers = server.makefile()
         pid = int(answers.readline())
@@ -31,9 +26,7 @@ def stand_in() -> None:
     os._exit(code)
 
 
-first, *rest = sys.orig_argv[1:] or [""]
-if Path(first).name in ("train.py", "evaluate.py", "ranks.py") or [first, *rest[:1]] == [
-    "-m",
-    "eosvos.commands",
-]:
+SCRIPTS = ("train.py", "evaluate.py", "ranks.py")
+words = sys.orig_argv[1:]
+if words[:2] == ["-m", "eosvos.commands"] or Path(*words[:1]).name in SCRIPTS:
     stand_in()
