@@ -28,7 +28,8 @@ from eosvos.models.segmenter import Batch, Segmenter
 from eosvos.writing import whole_file
 
 STATES = 10
-"""How many states of a video are kept to go on from: a correction computes at most a tenth of it anew."""
+"""How many states of a video are kept to go on from, beside the last stop's: a correction computes at most a
+tenth of it anew."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ class Session:
                     found = list(state.steps(frames))
             except _Stopped:
                 if t:
-                    self._states[t] = before
+                    self._keep(before, t, every)
                 break
             if t not in self.masks:
                 rate = len(frames) / (perf_counter() - started)
@@ -205,8 +206,12 @@ class Session:
                 write_labels(self._path(i), labels)
             t = self.done = end
             if t % every == 0 or self._stopped.is_set():
-                self._states[t] = copy(state)
+                self._keep(copy(state), t, every)
         yield Progress("Segmenting", t, total, rate)
+
+    def _keep(self, state: VideoPredictor, t: int, every: int) -> None:
+        """Keep a state to go on from, beside those of every so many frames: of the last stop alone."""
+        self._states = {start: one for start, one in self._states.items() if start % every == 0} | {t: state}
 
     def _chunk_end(self, t: int, every: int, longest: int) -> int:
         """Where the frames that are segmented at once from frame t on end: before a mask or a kept state."""

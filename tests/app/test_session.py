@@ -120,6 +120,21 @@ def test_a_run_that_goes_on_is_not_drawn_on_or_started_again_and_ends_when_it_is
     made.draw(3, box(2))
 
 
+def test_however_often_it_is_stopped_few_states_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("eosvos.app.session.STATES", 1)
+    made, by, starts = session(tmp_path, 60), predictor(None), []
+    made.draw(0, box(1))
+    while made.done < 60:
+        done = made.done
+        for progress in made.run(by):
+            if progress.done > done:
+                made.stop()
+        starts.append(done)
+        assert len(made._states) <= 1 + 1
+    assert len(starts) > 5
+    assert same(labels(made), expected(made, by))
+
+
 @pytest.mark.parametrize("every", [None, 3])
 def test_stop_ends_fine_tuning_within_a_step(tmp_path, every):
     made, by, taken = session(tmp_path, 12), predictor(every, steps=6), []
