@@ -50,7 +50,8 @@ def backbone_passes(learner: MetaLearner, images: Tensor) -> dict[str, tuple[int
     objects that have weights of their own, one after another and all together.
     """
     backbone = learner.segmenter.backbone
-    weights = {name: torch.stack([weight.detach()] * OBJECTS) for name, weight in backbone.named_parameters()}
+    stacked = {name: torch.stack([weight.detach()] * OBJECTS) for name, weight in backbone.named_parameters()}
+    each = [{name: weight[i] for name, weight in stacked.items()} for i in range(OBJECTS)]
 
     def loss(weights: dict[str, Tensor]) -> Tensor:
         maps = torch.func.functional_call(backbone, weights, (images,))
@@ -58,10 +59,9 @@ def backbone_passes(learner: MetaLearner, images: Tensor) -> dict[str, tuple[int
 
     one = torch.func.grad(loss)
     together = torch.func.vmap(one, randomness="different")
-    each = [{name: weight[i] for name, weight in weights.items()} for i in range(OBJECTS)]
     return {
-        f"backbone for {OBJECTS} objects, one by one": (OBJECTS, lambda: [one(weights) for weights in each]),
-        f"backbone for {OBJECTS} objects, together": (OBJECTS, lambda: together(weights)),
+        f"backbone for {OBJECTS} objects, one by one": (OBJECTS, lambda: list(map(one, each))),
+        f"backbone for {OBJECTS} objects, together": (OBJECTS, lambda: together(stacked)),
     }
 
 

@@ -10,7 +10,6 @@ import time
 from functools import cache
 from pathlib import Path
 from subprocess import CompletedProcess, Popen
-from typing import Any
 
 from helpers import ROOT
 
@@ -24,26 +23,35 @@ PATIENCE = 1000
 def server() -> str:
     """The socket of starts/server.py, which lives as long as this process."""
     path = Path(tempfile.mkdtemp(prefix="eosvos-"), "starts")
-    process = Popen([sys.executable, str(STARTS / "server.py"), str(path)], stdin=subprocess.PIPE)
-    atexit.register(shutil.rmtree, path.parent)
+    line = [sys.executable, str(STARTS / "server.py"), str(path)]
+    process = Popen(line, stdin=subprocess.PIPE, start_new_session=True)
+
+    def end() -> None:
+        process.communicate()
+        shutil.rmtree(path.parent)
+
+    atexit.register(end)
     wait_for(path, process)
     return str(path)
 
 
-def started(folder: Path, script: str, *words: str, python: tuple[str, ...] = (), **options: Any) -> Popen:
+def started(
+    folder: Path, script: str, *words: str, python: tuple[str, ...] = (), group: bool = False
+) -> Popen:
     """Start a script of the repository in a folder, with W&B offline.
 
     On Linux it begins as a fork of a process that has imported all (starts/server.py), for importing takes
-    seconds; with options of Python, `python`, it is started as a user does. options: those of Popen.
+    seconds; with options of Python, `python`, it is started as a user does. group: in a process group of its
+    own, with all that it starts, for os.killpg.
     """
     environment = {**os.environ, "WANDB_MODE": "offline", "WANDB_SILENT": "true"}
     environment.pop("HYDRA_FULL_ERROR", None)
     if not python and hasattr(os, "pidfd_open"):
         path = os.pathsep.join([str(STARTS), *filter(None, [os.environ.get("PYTHONPATH")])])
-        environment.update(PYTHONPATH=path, EOSVOS_TEST_STARTS=server())
+        environment.update(PYTHONPATH=path, EOSVOS_TEST_STARTS=server(), EOSVOS_TEST_GROUP="1" * group)
     line = [sys.executable, *python, str(ROOT / script), *words]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return Popen(line, cwd=folder, env=environment, **pipes, **options)
+    return Popen(line, cwd=folder, env=environment, start_new_session=group, **pipes)
 
 
 def command(folder: Path, script: str, *words: str, python: tuple[str, ...] = ()) -> CompletedProcess:

@@ -6,6 +6,7 @@
 import inspect
 import os
 import sys
+import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -19,9 +20,15 @@ def of_two_processes(work: Callable[[Path], Any], folder: Path) -> list[Any]:
     """What `work`, a function of a module and of a folder, returns in each."""
     words = (inspect.getfile(work), work.__name__, str(folder))
     processes = [started(folder, "tests/ranks.py", str(rank), *words) for rank in (0, 1)]
+    until = time.monotonic() + PATIENCE
+    while None in (ends := [process.poll() for process in processes]) and not any(ends):
+        assert time.monotonic() < until
+        time.sleep(0.02)
     for process in processes:
-        _, said = process.communicate(timeout=PATIENCE)
-        assert process.returncode == 0, said
+        # The other one would wait for one that has failed.
+        process.kill()
+    said = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 

@@ -210,7 +210,7 @@ class Session:
         yield Progress("Segmenting", t, total, rate)
 
     def _keep(self, state: VideoPredictor, t: int, every: int) -> None:
-        """Keep a state to go on from, beside those of every so many frames: of the last stop alone."""
+        """Keep a state to go on from. Of those between the regular ones, only the latest stays."""
         self._states = {start: one for start, one in self._states.items() if start % every == 0} | {t: state}
 
     def _chunk_end(self, t: int, every: int, longest: int) -> int:

@@ -112,8 +112,8 @@ class Trainer(Settings):
     channels_last: bool = False
     #: Let cuDNN try its algorithms for each size on a GPU: faster where sizes repeat, and rounds otherwise.
     benchmark: bool = False
-    #: Run the backbone by torch.compile, which takes seconds to minutes for each new size of frames; auto: on
-    #: a GPU. Passes with gradients are compiled with meta.order=first_order alone.
+    #: Run the backbone by torch.compile: seconds to minutes for the first two sizes of frames, with
+    #: gradients and without. auto: on a GPU. With gradients, meta.order=first_order alone is compiled.
     compile: bool | Literal["auto"] = False
     #: Processes beside each of these that prepare tasks; 0: none.
     num_workers: int = Field(2, ge=0)

@@ -29,7 +29,8 @@ def overlay_video(path: Path, sequence: VideoSequence) -> Iterator[Callable[[int
     times = sequence.frame_times
     clock = Fraction(1, lcm(*(time.denominator for time in times)))
     with whole_file(path) as temporary, av.open(str(temporary), "w", format="mp4") as out:
-        # FFmpeg may be built without it. On some processors x264's own way makes other bytes each time.
+        # FFmpeg may be built without it. With AVX-512, x264 makes other bytes each time, unless it is held to
+        # what all processors do.
         h264 = "libx264" in av.codecs_available
         quality = {"crf": "20", "preset": "veryfast", "x264-params": "cpu-independent=1"} if h264 else {}
         stream = out.add_stream("libx264" if h264 else "mpeg4", rate=_rate(times), options=quality)

@@ -68,8 +68,10 @@ def with_checkpoint(config: Config) -> tuple[Config, LoadedCheckpoint | None]:
 def learner_for(config: Config, loaded: LoadedCheckpoint | None) -> MetaLearner:
     """The learner of a checkpoint, or a new one, laid out and compiled as the configuration says."""
     learner = loaded.learner if loaded else build_learner(Model.of(config), config.seed)
-    on_gpu = device_for(config.trainer.accelerator).type == "cuda"
-    if on_gpu if config.trainer.compile == "auto" else config.trainer.compile:
+    compiles = config.trainer.compile
+    if compiles == "auto":
+        compiles = device_for(config.trainer.accelerator).type == "cuda"
+    if compiles:
         learner.segmenter.compiled = CompiledEncoder(with_gradients=learner.order == "first_order")
     return learner.to(memory_format=torch.channels_last) if config.trainer.channels_last else learner
 

@@ -16,19 +16,20 @@ class CompiledEncoder:
 
     Backbones that differ in their weights alone, as the copies that adapt do, share what is compiled: with
     gradients and without, once for a size of images, and once more for all others. backend: that of
-    torch.compile. with_gradients: whether passes that gradients are asked of are compiled, too; it has no
-    second derivatives. What cannot be compiled runs as it is, and a line of the log says so.
+    torch.compile. with_gradients: whether passes that gradients are asked of are compiled, too; they then
+    have no second derivatives. A forward pass that cannot be compiled runs as it is, and a line of the log
+    says so; if a backward pass cannot, the error is torch's.
     """
 
     def __init__(
         self, backend: str | Callable[..., object] = "inductor", with_gradients: bool = True
     ) -> None:
         self._run: Callable[[nn.Module, Tensor], Maps] = torch.compile(_run, backend=backend)
-        self._with_gradients = with_gradients
+        self.with_gradients = with_gradients
 
     def __call__(self, backbone: nn.Module, images: Tensor) -> Maps:
         """The maps [B, C, h, w] of a backbone's input [B, 3, H, W]."""
-        if torch.is_grad_enabled() and not self._with_gradients:
+        if torch.is_grad_enabled() and not self.with_gradients:
             return backbone(images)
         try:
             return self._run(backbone, images)

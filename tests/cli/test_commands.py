@@ -198,7 +198,7 @@ def test_two_processes_share_video_files_and_go_on_where_they_were_stopped(tmp_p
     settings = ("dataset=video", f"dataset.video={tmp_path}/videos", f"dataset.masks={tmp_path}/masks")
     settings += (LIGHT, "backbone=tiny", "backbone.width=8", "finetune=quick", "finetune.steps=2")
     words = (*settings, "checkpoint=null", "trainer=cpu", "trainer.devices=2", "results=out")
-    process = started(tmp_path, "evaluate.py", *words, start_new_session=True)
+    process = started(tmp_path, "evaluate.py", *words, group=True)
     # The one that has finished the dog begins the hen, while the other is in the middle of the cat.
     wait_for(tmp_path / "out/hen.record.json", process)
     wait_for(tmp_path / "out/cat/00001.png", process)

@@ -62,7 +62,7 @@ def test_a_sweep_on_two_devices_is_killed_and_goes_on(tmp_path):
     """Its processes end with it; then what is finished is skipped, and the interrupted job goes on."""
     jobs = ("-m", *ONE, "trainer.devices=2", "iterations=1,10", "val_every=1000", "hydra.sweep.dir=sweep")
     words = (*jobs, "trainer.save_minutes=1e-6")
-    running = started(tmp_path, "train.py", *words, start_new_session=True)
+    running = started(tmp_path, "train.py", *words)
     last = tmp_path / "sweep" / "1" / "checkpoints" / "last.ckpt"
     wait_for(last, running)
     running.kill()

@@ -66,11 +66,14 @@ def test_meta_gradient_and_adaptation_are_those_without(order: str):
     assert len(graphs) == first_order, "in one graph, forward and backward, for all weights and steps"
 
 
-@pytest.mark.parametrize(("device", "asked"), [("cuda", True), ("cpu", False)])
-def test_auto_compiles_on_a_gpu(config, monkeypatch: pytest.MonkeyPatch, device: str, asked: bool):
-    monkeypatch.setattr(start, "device_for", lambda accelerator: torch.device(device))
-    learner = start.learner_for(config("trainer.compile=auto"), None)
-    assert (learner.segmenter.compiled is not None) == asked
+@pytest.mark.parametrize("order", ["first_order", "second_order_heads"])
+def test_auto_compiles_on_a_gpu_and_with_gradients_in_first_order(
+    config, monkeypatch: pytest.MonkeyPatch, order: str
+):
+    settings = config("trainer.compile=auto", f"meta.order={order}")
+    assert start.learner_for(settings, None).segmenter.compiled is None
+    monkeypatch.setattr(start, "device_for", lambda accelerator: torch.device("cuda"))
+    assert start.learner_for(settings, None).segmenter.compiled.with_gradients == (order == "first_order")
 
 
 def test_what_cannot_be_compiled_runs_as_it_is_and_is_said_once(caplog: pytest.LogCaptureFixture):

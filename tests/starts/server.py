@@ -3,9 +3,10 @@
     python server.py SOCKET
 
 Importing takes most of the time of a short command. One that is started with this folder in PYTHONPATH, and
-each that it starts in its turn, asks here to be begun (sitecustomize.py): as from a Python of its own, with
-its arguments, folder, environment, standard streams, signals and exit status. The server ends with its
-standard input.
+each that it starts in its turn, asks here to be begun (sitecustomize.py), and gets its arguments, folder,
+environment, standard streams and signals; its stand-in ends as it does. What differs from a Python of its
+own: all have one seed of hashes, a KeyboardInterrupt that nobody catches ends with status 1, and what was
+registered with atexit by an import is not called. The server ends with its standard input.
 """
 
 import atexit
@@ -16,6 +17,8 @@ import runpy
 import signal
 import socket
 import sys
+import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from select import select
@@ -28,8 +31,10 @@ import eosvos.training.train  # noqa: F401
 def next_command(path: str) -> dict[str, Any]:
     """Serve at a socket. Returns in the fork for each command, with its standard streams: what was asked."""
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(path)
+    listener.bind(f"{path}.new")
     listener.listen()
+    # Whoever sees it can connect.
+    os.rename(f"{path}.new", path)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while sys.stdin not in select([listener, sys.stdin], [], [])[0]:
         asking, _ = listener.accept()
@@ -39,23 +44,24 @@ def next_command(path: str) -> dict[str, Any]:
             streams = socket.recv_fds(asking, 1, 3)[1]
             request = json.loads(asking.makefile().readline())
             if pid := os.fork():
-                watch(asking, pid)
+                watch(asking, pid, os.killpg if request["group"] else os.kill)
             for number, stream in enumerate(streams):
                 os.dup2(stream, number)
                 os.close(stream)
             asking.close()
-            # Its stand-in alone hears of a Ctrl-C.
+            # A group of its own, with what it starts.
             os.setsid()
             return request
         asking.close()
-    os._exit(0)
+    gc.unfreeze()
+    sys.exit()
 
 
-def watch(asking: socket.socket, pid: int) -> None:
+def watch(asking: socket.socket, pid: int, send: Callable[[int, int], None]) -> None:
     """Tell who asked for a command its number and how it ended; kill it when who asked is gone."""
     asking.sendall(b"%d\n" % pid)
     if asking in select([asking, os.pidfd_open(pid)], [], [])[0]:
-        os.kill(pid, signal.SIGKILL)
+        send(pid, signal.SIGKILL)
     with suppress(BrokenPipeError):
         asking.sendall(b"%d\n" % os.waitpid(pid, 0)[1])
     os._exit(0)
@@ -73,6 +79,8 @@ gc.freeze()
 request = next_command(sys.argv[1])
 status = 1
 atexit.register(leave)
+# What is left there goes with the server's folder.
+tempfile.tempdir = str(Path(sys.argv[1]).parent)
 os.chdir(request["folder"])
 os.environ.clear()
 os.environ.update(request["environ"])

@@ -276,7 +276,7 @@ def test_signals_end_two_processes_with_their_status(tmp_path, number, end, read
     report = ("dataset.test.num_videos=40", "finetune.steps=20")
     often = ("val_every=100000", "trainer.save_minutes=1e-6", "trainer.devices=2")
     settings = (*SMALL, LIGHT, *report, *often, length, "hydra.run.dir=run")
-    process = started(tmp_path, "train.py", *settings, start_new_session=True)
+    process = started(tmp_path, "train.py", *settings, group=end is os.killpg)
     wait_for(tmp_path / "run" / ready, process)
     end(process.pid, number)
     _, err = process.communicate(timeout=PATIENCE)
@@ -289,7 +289,7 @@ def test_signals_end_two_processes_with_their_status(tmp_path, number, end, read
 
 
 def test_a_signal_while_importing_is_quiet(tmp_path):
-    process = started(tmp_path, "evaluate.py", *SMALL, "checkpoint=null", "hydra.run.dir=run")
+    process = started(tmp_path, "evaluate.py", *SMALL, "checkpoint=null", "hydra.run.dir=run", python=("-u",))
     wait_for(tmp_path / "run" / "evaluate.log", process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=PATIENCE)

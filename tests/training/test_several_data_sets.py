@@ -136,7 +136,7 @@ def test_two_processes_killed_and_resumed_do_what_one_does(run, data, tmp_path):
     reference, resumed = run[0], tmp_path / "resumed"
     last = tmp_path / "two/checkpoints/last.ckpt"
     words = [*data, *NET, "trainer.devices=2"]
-    process = started(tmp_path, "train.py", *words, "hydra.run.dir=two", start_new_session=True)
+    process = started(tmp_path, "train.py", *words, "hydra.run.dir=two", group=True)
     wait_for(last, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
