@@ -40,13 +40,13 @@ def started(
 ) -> Popen:
     """Start a script of the repository in a folder, with W&B offline.
 
-    On Linux it begins as a fork of a process that has imported all (starts/server.py), for importing takes
-    seconds; with options of Python, `python`, it is started as a user does. group: in a process group of its
+    It begins as a fork of a process that has imported all (starts/server.py), for importing takes seconds;
+    with options of Python, `python`, it is started as a user does. group: in a process group of its
     own, with all that it starts, for os.killpg.
     """
     environment = {**os.environ, "WANDB_MODE": "offline", "WANDB_SILENT": "true"}
     environment.pop("HYDRA_FULL_ERROR", None)
-    if not python and hasattr(os, "pidfd_open"):
+    if not python:
         path = os.pathsep.join([str(STARTS), *filter(None, [os.environ.get("PYTHONPATH")])])
         environment.update(PYTHONPATH=path, EOSVOS_TEST_STARTS=server(), EOSVOS_TEST_GROUP="1" * group)
     line = [sys.executable, *python, str(ROOT / script), *words]

@@ -60,10 +60,13 @@ def next_command(path: str) -> dict[str, Any]:
 def watch(asking: socket.socket, pid: int, send: Callable[[int, int], None]) -> None:
     """Tell who asked for a command its number and how it ended; kill it when who asked is gone."""
     asking.sendall(b"%d\n" % pid)
-    if asking in select([asking, os.pidfd_open(pid)], [], [])[0]:
-        send(pid, signal.SIGKILL)
+    while (ended := os.waitpid(pid, os.WNOHANG))[0] != pid:
+        if select([asking], [], [], 0.02)[0]:
+            send(pid, signal.SIGKILL)
+            ended = os.waitpid(pid, 0)
+            break
     with suppress(BrokenPipeError):
-        asking.sendall(b"%d\n" % os.waitpid(pid, 0)[1])
+        asking.sendall(b"%d\n" % ended[1])
     os._exit(0)
 
 
