@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from eosvos.config.messages import job_errors, user_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from omegaconf import DictConfig
 
 
@@ -22,24 +24,32 @@ def evaluate() -> None:
     _run("evaluate")
 
 
-def _run(command: str) -> None:
+def compose_and_do(job: "Callable[[DictConfig], None]", name: str) -> None:
+    """Let Hydra compose conf/NAME.yaml with the command line, and do the job with what comes of it."""
     with user_errors():
         import hydra
-        from hydra.types import RunMode
 
-        from eosvos.config.command_line import run_mode
         from eosvos.config.help import CONF
         from eosvos.config.schema import register
 
-        def job(cfg: "DictConfig") -> None:
-            sweep = run_mode() == RunMode.MULTIRUN
-            with job_errors(sweep):
-                # A launcher may have brought the job into another process.
-                register()
-                _job(command, cfg, sweep)
-
         register()
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=command)(job)()
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
+
+
+def _run(command: str) -> None:
+    def job(cfg: "DictConfig") -> None:
+        from hydra.types import RunMode
+
+        from eosvos.config.command_line import run_mode
+        from eosvos.config.schema import register
+
+        sweep = run_mode() == RunMode.MULTIRUN
+        with job_errors(sweep):
+            # A launcher may have brought the job into another process.
+            register()
+            _job(command, cfg, sweep)
+
+    compose_and_do(job, command)
 
 
 def _job(command: str, cfg: "DictConfig", sweep: bool) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eosvos.commands import compose_and_do
 from eosvos.config.messages import user_errors
 
 if TYPE_CHECKING:
@@ -11,19 +12,13 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Serve the page that the command line asks for, whose configuration is conf/app.yaml, until Ctrl-C."""
-    with user_errors():
-        import hydra
 
-        from eosvos.config.help import CONF
-        from eosvos.config.schema import register
+    def job(cfg: "DictConfig") -> None:
+        # Hydra adds a line of its own to what goes through it.
+        with user_errors():
+            serve(cfg)
 
-        def job(cfg: "DictConfig") -> None:
-            # Hydra adds a line of its own to what goes through it.
-            with user_errors():
-                serve(cfg)
-
-        register()
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="app")(job)()
+    compose_and_do(job, "app")
 
 
 def serve(cfg: "DictConfig") -> None:
