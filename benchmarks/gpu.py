@@ -25,6 +25,7 @@ from eosvos.config.data import Synthetic
 from eosvos.config.inference import Finetune
 from eosvos.data.synthetic import SyntheticVideo
 from eosvos.inference.predictor import Predictor
+from eosvos.inference.timing import Timing
 from eosvos.meta.learner import MetaLearner
 from eosvos.meta.model import Model, build_learner, without_weights
 from eosvos.models.compiled import CompiledEncoder
@@ -117,11 +118,9 @@ def column(net: Network, not_enlarged: Network) -> dict[str, float]:
     device = net.frame[0].device
     rows = {name: milliseconds(run, device) / n for name, (n, run) in passes(net, not_enlarged).items()}
     for preset, finetune in net.finetune.items():
-        predictor = Predictor(net.learner, finetune)
-        for _ in predictor.segment(net.video):
-            pass
-        rows[f"propagated frame, {preset}"] = 1000 * predictor.timing.seconds_per_frame
-        rows[f"frame, adaptation included, {preset}"] = 1000 * predictor.timing.seconds_per_step
+        timing = segmented(net.learner, finetune, net.video)
+        rows[f"propagated frame, {preset}"] = 1000 * timing.seconds_per_frame
+        rows[f"frame, adaptation included, {preset}"] = 1000 * timing.seconds_per_step
     return rows
 
 
@@ -162,7 +161,7 @@ def settings_table(net: Network) -> dict[str, list[float]]:
     for matrices, name in product(("TF32", "bf16"), SETTINGS):
         with precision(matrices, device), setting(name, net.learner), peak(device) as gib:
             times = [milliseconds(run, device) for run in runs.values()]
-            whole = seconds_per_step(net.learner, net.finetune["e_osvos_10"], net.video)
+            whole = segmented(net.learner, net.finetune["e_osvos_10"], net.video).seconds_per_step
         found[f"{matrices}, {name}"] = [*times[:2], times[2] / 4, 1000 * whole, *gib]
     return found
 
@@ -178,12 +177,12 @@ def peak(device: torch.device) -> Iterator[list[float]]:
     found.append(torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0)
 
 
-def seconds_per_step(learner: MetaLearner, finetune: Finetune, video: SyntheticVideo) -> float:
-    """Seconds of a frame of a video, adaptation included."""
+def segmented(learner: MetaLearner, finetune: Finetune, video: SyntheticVideo) -> Timing:
+    """The seconds that segmenting a video takes."""
     predictor = Predictor(learner, finetune)
     for _ in predictor.segment(video):
         pass
-    return predictor.timing.seconds_per_step
+    return predictor.timing
 
 
 def frozen_table(net: Network) -> dict[str, float]:
@@ -191,7 +190,8 @@ def frozen_table(net: Network) -> dict[str, float]:
     finetune = net.finetune["e_osvos_10"]
     settings = {f"distinct_copies={n}": finetune.model_copy(update={"distinct_copies": n}) for n in (None, 3)}
     with precision("TF32", net.frame[0].device):
-        return {name: 1000 * seconds_per_step(net.learner, one, net.video) for name, one in settings.items()}
+        times = {name: segmented(net.learner, one, net.video) for name, one in settings.items()}
+    return {name: 1000 * timing.seconds_per_step for name, timing in times.items()}
 
 
 def table(nets: tuple[Network, Network]) -> dict[str, dict[str, float]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from operations import SMALL, Operations, table
-from overhead import load_config, sampled_tasks
+from overhead import backbone_passes, load_config, sampled_tasks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from eosvos.meta.model import Model, build_learner
@@ -22,6 +22,18 @@ def test_inner_steps_and_meta_gradient_cost_the_passes_of_the_network_and_next_t
     assert meta_gradient.waits <= bare.waits + 0.2
     assert bare.waits <= 8
     assert frame.waits <= 2
+
+
+def test_objects_one_by_one_and_together_are_the_same_passes():
+    config = load_config([*SMALLEST])
+    learner = build_learner(Model.of(config), config.seed)
+    images = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(1))
+    (number, one_by_one), (also, together) = backbone_passes(learner, images).values()
+    each, stacked = one_by_one(), together()
+    assert number == also == len(each)
+    for i, gradients in enumerate(each):
+        assert any(gradient.any() for gradient in gradients.values())
+        torch.testing.assert_close({name: of_all[i] for name, of_all in stacked.items()}, gradients)
 
 
 def test_operations_and_waits_are_counted():
