@@ -193,7 +193,7 @@ def _check_plots() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise UserError("--out draws a plot with matplotlib: uv pip install 'eosvos[plots]'") from None
+        raise UserError("--out draws a plot with matplotlib: uv pip install matplotlib") from None
 
 
 if __name__ == "__main__":

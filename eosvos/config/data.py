@@ -42,7 +42,7 @@ class Augmentation(Settings):
 
 
 class Tasks(Settings):
-    """How few-shot tasks are drawn from the training videos (method, section 5)."""
+    """How few-shot tasks are drawn from the training videos (method, section 5); augment=null: unchanged."""
 
     #: Query frames of a task, on which the adapted network is judged.
     query_frames: int = Field(1, ge=1)

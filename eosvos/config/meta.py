@@ -30,12 +30,12 @@ class InnerLR(Settings):
         return self
 
 
-class Group(Settings):
-    """A group of meta-parameters in the outer optimiser."""
+class InnerLRGroup(Settings):
+    """The inner learning rates in the outer optimiser."""
 
-    #: Outer learning rate; 0: frozen.
+    #: Outer learning rate of the inner learning rates, or of their logarithms; 0: frozen.
     lr: float = Field(1e-5, ge=0)
-    #: Weight decay.
+    #: Weight decay of the inner learning rates, or of their logarithms.
     weight_decay: float = Field(0.0, ge=0)
 
 
@@ -45,7 +45,7 @@ class Outer(Settings):
     #: Any optimiser of torch.optim, by _target_; lr and weight_decay are those of the initial weights.
     optimizer: Optimizer = Field(default_factory=lambda: dict(RADAM))
     #: Outer learning rate and weight decay of the inner learning rates (or their logarithms).
-    inner_lr: Group = Group()
+    inner_lr: InnerLRGroup = InnerLRGroup()
     #: Bound of every value of the meta-gradient, either way, before that of the norm; null: none.
     max_grad_value: float | None = Field(None, gt=0)
     #: Largest norm of the meta-gradient, of initial weights and inner learning rates apart; null: any.
@@ -59,7 +59,7 @@ class Outer(Settings):
 class EarlyStopping(Settings):
     """The early end of a task's inner loop, when its support loss falls no more (method, section 6)."""
 
-    #: Inner steps in a row without improvement after which it ends; null: never.
+    #: Inner steps in a row without improvement after which a task's inner loop ends; null: never.
     patience: int | None = Field(None, ge=1)
     #: Least fall of the support loss below the lowest before that is an improvement.
     min_delta: float = Field(0.0, ge=0)

@@ -49,7 +49,7 @@ class TimmBackbone(Settings):
     name: str
     #: imagenet, none, or the path of a state dict; not read where segmenter.weights brings all of them.
     weights: Location = "imagenet"
-    #: The same; small pretrained networks lose least with frozen_batch.
+    #: What replaces the batch norms; small pretrained networks lose least with frozen_batch.
     norm: Norm = "frozen_batch"
     #: Channels of each pyramid level.
     fpn_channels: int = Field(64, ge=1)

@@ -85,7 +85,7 @@ class FinalEval(Settings):
     selection_videos: int = Field(8, ge=0)
     #: A row for the weights and inner learning rates that meta-training started from, such as a checkpoint's.
     initialisation: bool = False
-    #: Training leaves these videos out, which it would know by heart after many parent steps.
+    #: Training leaves selection_videos out, which it would know by heart after many parent steps.
     exclude_from_training: bool = False
     #: Videos of which a few segmented frames are drawn.
     visualisations: int = Field(20, ge=0)
@@ -115,7 +115,7 @@ class Trainer(Settings):
     #: Run the backbone by torch.compile: seconds to minutes for the first two sizes of frames, with
     #: gradients and without. auto: on a GPU. With gradients, meta.order=first_order alone is compiled.
     compile: bool | Literal["auto"] = False
-    #: Processes beside each of these that prepare tasks; 0: none.
+    #: Processes beside each of trainer.devices that prepare tasks; 0: none.
     num_workers: int = Field(2, ge=0)
     #: Meta iterations between two lines in the logs.
     log_every_n_steps: int = Field(1, ge=1)
@@ -167,12 +167,14 @@ class Config(Settings):
     final_eval: FinalEval = FinalEval()
     #: The data set, or several by name: the option decides which of the settings below it has.
     dataset: Dataset
-    #: Networks, each by its _target_.
+    #: The network that makes masks of feature maps, by its _target_.
     segmenter: Component
+    #: The network that makes feature maps of a frame, by its _target_.
     backbone: Component
     trainer: Trainer = Trainer()
-    #: Loggers and callbacks of Lightning, each by _target_.
+    #: Loggers of Lightning by any name, each with its _target_.
     logger: dict[str, Component] = Field(default_factory=dict)
+    #: Callbacks of Lightning by any name, each with its _target_.
     callbacks: dict[str, Component] = Field(default_factory=dict)
 
     @property

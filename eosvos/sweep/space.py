@@ -24,7 +24,7 @@ def search_settings(hydra: HydraConf) -> Search | None:
     except ValidationError as error:
         raise UserError(f"hydra.sweeper.{sentence(error, node, node)}") from None
     if find_spec("optuna") is None:
-        raise UserError("sweep=optuna needs Optuna: uv pip install 'eosvos[sweep]'")
+        raise UserError("sweep=optuna needs Optuna: uv pip install optuna")
     return settings
 
 
