@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,3 +67,22 @@ def config(tmp_path: Path) -> Callable[..., Any]:
     return lambda *overrides, entry="train", output="run": helpers.config(
         *overrides, entry=entry, output=tmp_path / output
     )
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Make a disk of so many bytes: its folder."""
+    made = []
+
+    def make(size):
+        folder = tmp_path / f"disk{len(made)}"
+        folder.mkdir()
+        options = ["-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
+        if subprocess.run(["mount", *options], capture_output=True).returncode:
+            pytest.skip("needs the right to mount a small disk")
+        made.append(folder)
+        return folder
+
+    yield make
+    for folder in made:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

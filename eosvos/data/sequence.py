@@ -214,6 +214,12 @@ def scored_frames(sequence: VideoSequence) -> tuple[int, ...]:
     return tuple(t for t in sequence.annotated_frames if t not in excluded)
 
 
+def can_be_scored(sequence: VideoSequence) -> bool:
+    """Whether `scored_frames` may find one, as far as is known before masks are read."""
+    before_last = [t for t in sequence.annotated_frames if t < sequence.num_frames - 1]
+    return len(before_last) > 1
+
+
 def describe(value: object) -> str:
     """Say what a value is: for arrays and tensors [...] their type of numbers, shape and, if odd, device."""
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)

@@ -11,7 +11,7 @@ from typing import Any
 from eosvos.config.build import build
 from eosvos.config.data import PARTS, Folder
 from eosvos.config.training import Config, FinalEval
-from eosvos.data.sequence import VideoSequence
+from eosvos.data.sequence import VideoSequence, can_be_scored
 from eosvos.data.task_source import TrainingSet, check_left_out, check_query_frames
 from eosvos.errors import UserError
 
@@ -57,11 +57,11 @@ def list_videos(config: Config, training: bool = True) -> Splits:
     videos = Splits(train, selection, val, test)
     if config.iterations:
         for name, validated in videos.val.items():
-            if not any(len(video.annotated_frames) > 1 for video in validated):
+            if not any(map(can_be_scored, validated)):
                 key = key_of(name, "val")
                 raise UserError(
-                    f"no video of {key} has a frame to score: give masks for more frames than the first, or "
-                    f"set {key} to videos that have them"
+                    f"no video of {key} has a frame to score: give masks for more frames than the first and "
+                    f"the last, or set {key} to videos that have them"
                 )
         for one in videos.train:
             # Procedural videos are all alike.
@@ -145,23 +145,23 @@ def split_selection(
 ) -> tuple[list[TrainingSet], list[VideoSequence]]:
     """What to train on, and its first different videos, on which the fixed learning rate is selected.
 
-    Data sets take turns in giving one. Still pictures, which have no frame to score, are not among these;
-    where there is nothing else, a warning says so. With `exclude_from_training` lists lose the selected
-    videos; other sources are of procedural videos, which training sees once. Raises UserError if nothing is
-    left of a list.
+    Data sets take turns in giving one. Still pictures and videos without a frame to score are not among
+    these; where there is nothing else, a warning says so. With `exclude_from_training` lists lose the
+    selected videos; other sources are of procedural videos, which training sees once. Raises UserError if
+    nothing is left of a list.
     """
     found: dict[tuple[int, str], VideoSequence] = {}
     for number, entry in _in_turns([one.videos for one in train]):
         if len(found) == final_eval.selection_videos:
             break
         video = _video(entry)
-        if not video.still:
+        if can_be_scored(video):
             found.setdefault((number, video.name), video)
     selection = list(found.values())
     if final_eval.selection_videos and not selection:
         _log.warning(
-            "no fixed learning rate is compared with: the training data are still pictures, on which none "
-            "can be selected; final_eval.selection_videos=0 is the same without this warning"
+            "no fixed learning rate is compared with: no training video has a frame to score, on which one "
+            "could be selected; final_eval.selection_videos=0 is the same without this warning"
         )
     if not final_eval.exclude_from_training:
         return list(train), selection

@@ -101,7 +101,8 @@ class TaskSampler:
         """Draw a task; raises UserError if a file cannot be read or no entry shows its object."""
         for entry in self._mixture.turn(iteration * self.batch_size + slot):
             one, sequence, object_id = found = self._mixture.look_up(entry)
-            if entry in self.skipped:
+            # Of a group of objects, others may be shown.
+            if entry in self.skipped and not self._tasks.object_groups:
                 continue
             try:
                 return self._task(*found, iteration, slot)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
 from torch import Tensor
 
 from eosvos.config.pretrained import HUB
@@ -15,7 +14,7 @@ from eosvos.meta.hub import upload
 from eosvos.meta.model import without_weights
 from eosvos.meta.published import to_published
 from eosvos.meta.stored import FORMAT, KEY, PREFIX, Stored
-from eosvos.writing import whole_file
+from eosvos.models.weights import save_whole
 
 
 def convert_checkpoint(
@@ -42,9 +41,8 @@ def convert_checkpoint(
             upload(Path(folder), target)
     elif target.endswith(".model"):
         content = to_published(place, loaded.model, state, loaded.iteration)
-        with whole_file(place) as temporary:
-            # The published system's torch reads no other.
-            torch.save(content, temporary, _use_new_zipfile_serialization=False)
+        # The published system's torch reads no zip.
+        save_whole(place, content, zipped=False)
     else:
         _export(loaded, state, place)
     size = sum(value.nbytes for value in state.values()) / 2**20

@@ -42,10 +42,13 @@ def _hub_errors(beginning: str) -> Iterator[None]:
         return
     except LocalTokenNotFoundError:
         reason, mend = "you are not logged in", "run `hf auth login`"
-    except HfHubHTTPError as error:
-        reason = f"the Hugging Face Hub answers {error.response.status_code}"
-        mend = "check its name, and whether you have access (`hf auth login`)"
     except Exception as error:  # What the libraries below raise without a network differs between versions.
-        reason = getattr(error, "strerror", None) or "the Hugging Face Hub cannot be reached"
-        mend = "check the network, or give a local folder"
+        # Before version 1 one of them was an answer of the Hub without one.
+        answer = error.response if isinstance(error, HfHubHTTPError) else None
+        if answer is not None:
+            reason = f"the Hugging Face Hub answers {answer.status_code}"
+            mend = "check its name, and whether you have access (`hf auth login`)"
+        else:
+            reason = getattr(error, "strerror", None) or "the Hugging Face Hub cannot be reached"
+            mend = "check the network, or give a local folder"
     raise UserError(f"{beginning} ({reason}): {mend}")

@@ -169,13 +169,8 @@ class MetaModule(pl.LightningModule):
         """Take the outer step, if a task was finite; returns the norms of the meta-gradient, by group."""
         optimizer = cast(Optimizer, self.optimizers())
         self.nonfinite_iterations = 0 if finite else self.nonfinite_iterations + 1
-        never = not finite and not self.global_step and self.iteration + 1 == self.iterations
-        if self.nonfinite_iterations >= self.meta.max_nonfinite_iterations or never:
-            abort_all_ranks(
-                f"no task had a finite loss in {self.nonfinite_iterations} meta iterations, up to "
-                f"{self.iteration}; lower meta.inner_lr.init, meta.inner_lr.max or the lr of "
-                "meta.outer.optimizer, or set meta.outer.max_grad_norm"
-            )
+        if self.nonfinite_iterations >= self.meta.max_nonfinite_iterations:
+            self._abort(self.iteration)
         norms: dict[str, Tensor] = {}
         if finite:
             for parameter, gradient in zip(self.learner.meta_parameters(), gradients, strict=True):
@@ -187,8 +182,17 @@ class MetaModule(pl.LightningModule):
         cast(LambdaLR, self.lr_schedulers()).step()
         return norms
 
+    def _abort(self, iteration: int) -> None:
+        abort_all_ranks(
+            f"no task had a finite loss in {self.nonfinite_iterations} meta iterations, up to {iteration}; "
+            "lower meta.inner_lr.init, meta.inner_lr.max or the lr of meta.outer.optimizer, or set "
+            "meta.outer.max_grad_norm"
+        )
+
     def on_train_end(self) -> None:
-        """Say once which tasks of all processes were left out."""
+        """Say once which tasks of all processes were left out; end all processes if no step was taken."""
+        if self.nonfinite_iterations and not self.global_step:
+            self._abort(self.iteration - 1)
         names = sorted(self._nonfinite_tasks)
         if names and is_rank_zero():
             _log.warning(

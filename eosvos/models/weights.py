@@ -80,11 +80,14 @@ def read_saved(path: Path, refusal: str) -> Any:
     raise UserError(f"{refusal}: {reason}")
 
 
-def save_whole(path: Path, content: Any) -> None:
-    """Write what torch.save makes of a value; raises UserError where that fails, what was there stays."""
+def save_whole(path: Path, content: Any, zipped: bool = True) -> None:
+    """Write what torch.save makes of a value; raises UserError where that fails, what was there stays.
+
+    zipped: in torch's present format, not that of before torch 1.6.
+    """
     # On a full disk torch.save itself would raise a RuntimeError that does not say so.
     buffer = io.BytesIO()
-    torch.save(content, buffer)
+    torch.save(content, buffer, _use_new_zipfile_serialization=zipped)
     write_whole(path, buffer.getvalue())
 
 

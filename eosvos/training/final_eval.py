@@ -18,11 +18,11 @@ from eosvos.meta.learner import MetaLearner
 class FinalEvaluation:
     """Test videos, videos to select the fixed learning rate on, and how learners are fine-tuned to both.
 
-    test: by the name of their data set, "" for the only one. lr_grid: fixed learning rates, ascending; the
-    grid is extended where the best lies at its edge. folders: take the masks of the meta-learned rows, by
-    data set, and so many `visualisations` each. initialisation: what the rows of the weights that
-    meta-training started from are called; as_initialised: whether one has the learning rates that it
-    started from, too.
+    test: by the name of their data set, "" for the only one. selection: each has a frame to score. lr_grid:
+    fixed learning rates, ascending; the grid is extended where the best lies at its edge. folders: take the
+    masks of the meta-learned rows, by data set, and so many `visualisations` each. initialisation: what the
+    rows of the weights that meta-training started from are called; as_initialised: whether one has the
+    learning rates that it started from, too.
     """
 
     test: Videos
@@ -77,7 +77,9 @@ class FinalEvaluation:
         def quality(lr: float) -> float:
             title = f"{name}, fixed learning rate {lr:.2g}, on the videos to select on"
             row = score_row(title, learner, with_lr(lr), self.selection, self.seed)
-            return row.figures()["J&F"] or 0.0
+            score = row.figures()["J&F"]
+            assert score is not None, "no video to select on has a frame to score"
+            return score
 
         lr, inside = best_inside(self.lr_grid, quality)
         edge = "" if inside else " (at the edge of the grid)"

@@ -1,6 +1,7 @@
 """What train.py does: parent training, meta-training, and an evaluation of what they are worth."""
 
 import copy
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pytorch_lightning.loggers import Logger
 
 from eosvos.config.training import Config
 from eosvos.console import console_for_people, say
+from eosvos.data.sequence import scored_frames
 from eosvos.data.splits import Splits, key_of, list_videos
 from eosvos.digest import file_digest
 from eosvos.errors import UserError
@@ -32,6 +34,8 @@ from eosvos.training.final_eval import FinalEvaluation
 from eosvos.training.loggers import boards, close_loggers, start_loggers
 from eosvos.training.resume import check_same_run
 from eosvos.training.trainer import LAST, data_module, fit
+
+_log = logging.getLogger(__name__)
 
 INITIALISATION = "initialisation.pt"
 
@@ -155,12 +159,17 @@ def final_evaluation(
     if not videos.test:
         say("There is no evaluation: no data set has videos for test")
         return []
+    # When they were chosen, their masks had not been read.
+    selection = [video for video in videos.selection if scored_frames(video)]
+    left_out = len(videos.selection) - len(selection)
+    if left_out and is_rank_zero():
+        _log.warning("no fixed learning rate is selected on %d videos without a frame to score", left_out)
     device = device_for(config.trainer.accelerator)
     last = Path(config.output) / "checkpoints" / LAST["meta"]
     overwrite = config.overwrite or config.results is None
     evaluation = FinalEvaluation(
         test=videos.test,
-        selection=videos.selection,
+        selection=selection,
         finetune=config.finetune,
         lr_grid=config.final_eval.lr_grid,
         seed=config.seed,

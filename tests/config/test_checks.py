@@ -253,10 +253,10 @@ def test_evaluation_lists_the_test_videos_alone(shared):
 
 
 class Video:
-    still = False
+    num_frames = 4
 
-    def __init__(self, name):
-        self.name = name
+    def __init__(self, name, annotated_frames=(0, 1)):
+        self.name, self.annotated_frames = name, annotated_frames
 
 
 A, B, C = map(Video, "ABC")
@@ -273,6 +273,14 @@ def test_videos_to_select_on_are_different_ones():
     assert selected(source, 2) == (source, [A, B])
     assert selected([A, B], 5) == ([A, B], [A, B])
     assert selected([A, B], 0, exclude=True) == ([A, B], [])
+
+
+def test_videos_without_a_frame_to_score_are_not_selected_on(caplog):
+    first, both_ends = Video("first", [0]), Video("both ends", [0, 3])
+    assert selected([first, both_ends, A], 2)[1] == [A]
+    assert not caplog.text
+    assert selected([first, both_ends], 2)[1] == []
+    assert "no fixed learning rate is compared with: no training video has a frame to score" in caplog.text
 
 
 def test_videos_that_are_excluded_are_not_trained_on():

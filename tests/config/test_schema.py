@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from eosvos.config.components import DECLARED
 from eosvos.config.help import GROUPS, options
 from eosvos.config.inference import Finetune, Online
-from eosvos.config.meta import RADAM, Group, InnerLR, Meta, Outer
+from eosvos.config.meta import RADAM, InnerLR, InnerLRGroup, Meta, Outer
 from eosvos.config.schema import defaults
 from eosvos.config.training import Config
 
@@ -204,7 +204,7 @@ def test_the_papers_meta_training():
     meta = config("dataset=davis2017", "dataset.root=x").meta
     assert meta.outer == Outer(
         optimizer=RADAM,
-        inner_lr=Group(lr=1e-5, weight_decay=0.0),
+        inner_lr=InnerLRGroup(lr=1e-5, weight_decay=0.0),
         max_grad_value=None,
         max_grad_norm=None,
         min_lr_ratio=None,
@@ -221,7 +221,7 @@ def test_published_trainings():
     paper = Meta()
     both = config("experiment=e_osvos", *WITH["experiment=e_osvos"])
     assert (both.meta, list(both.dataset.sources)) == (paper, ["davis2017", "youtube_vos"])
-    frozen = {"freeze": ["backbone", "rpn"], "inner_lr": Group(lr=0.0, weight_decay=0.0)}
+    frozen = {"freeze": ["backbone", "rpn"], "inner_lr": InnerLRGroup(lr=0.0, weight_decay=0.0)}
     for year in ("2016", "2017"):
         name = f"experiment=e_osvos_davis{year}"
         transfer = config(name, *WITH[name])

@@ -144,6 +144,24 @@ def test_an_object_that_no_mask_shows_is_replaced_by_another_and_noted():
     assert all(same(parts(task), parts(sampler().sample(i, 0))) for i, task in enumerate(tasks))
 
 
+class Listed(Numbered):
+    """A list names objects 1 and 2; its masks show the second."""
+
+    training_object_ids = (1, 2)
+
+
+def test_an_object_that_no_mask_shows_may_still_be_of_a_group():
+    def sampler():
+        objects = [(Listed("listed", shown=[]), 1), (Numbered("other"), 1)]
+        return TaskSampler([TrainingSet(objects)], UNCHANGED.model_copy(update={"object_groups": 0.5}), 1)
+
+    long_running = sampler()
+    tasks = [long_running.sample(i, 0) for i in range(30)]
+    assert long_running.skipped == {(0, 0): "1 of listed"}
+    assert {task.sequence for task in tasks[15:]} == {"listed", "other"}
+    assert all(same(parts(task), parts(sampler().sample(i, 0))) for i, task in enumerate(tasks))
+
+
 def test_a_task_source_without_a_visible_object_is_refused():
     sampler = TaskSampler(
         [TrainingSet([(Numbered(f"ghost{i}", shown=[]), 1) for i in range(3)])], UNCHANGED, 1

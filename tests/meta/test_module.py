@@ -12,7 +12,7 @@ from ranks import of_two_processes
 from test_learner import TinySegmenter
 from torch.utils.data import DataLoader
 
-from eosvos.config.meta import Group, InnerLR, Meta, Outer
+from eosvos.config.meta import InnerLR, InnerLRGroup, Meta, Outer
 from eosvos.config.training import Parent
 from eosvos.data.tasks import Task
 from eosvos.errors import UserError
@@ -51,7 +51,7 @@ def make_module(
 ) -> MetaModule:
     torch.manual_seed(0)
     learner = MetaLearner(RegressionSegmenter(), InnerLR(init=0.05, max=0.06))
-    outer = Outer(optimizer=optimizer or optimizer_settings("Adam", 1e-2), inner_lr=Group(lr=1e-1))
+    outer = Outer(optimizer=optimizer or optimizer_settings("Adam", 1e-2), inner_lr=InnerLRGroup(lr=1e-1))
     meta = Meta(inner_steps=3, outer=outer, max_nonfinite_iterations=max_nonfinite_iterations)
     return MetaModule(learner, meta, iterations, evaluate=evaluate)
 
@@ -156,6 +156,9 @@ def test_a_last_iteration_without_a_finite_task_ends_in_an_error_only_if_no_othe
     assert module.iteration == 2
     with pytest.raises(UserError, match="finite loss in 2 meta iterations"):
         fit(make_module(iterations=2, optimizer=optimizer), [bad, bad])
+    # A limit of time ends it earlier.
+    with pytest.raises(UserError, match="finite loss in 2 meta iterations, up to 1;"):
+        fit(make_module(iterations=100, optimizer=optimizer), [bad, bad])
 
 
 class Kept(Logger):

@@ -7,7 +7,7 @@ from test_learner import TinySegmenter
 from test_module import optimizer_settings
 from torch import nn
 
-from eosvos.config.meta import Group, InnerLR, Outer
+from eosvos.config.meta import InnerLR, InnerLRGroup, Outer
 from eosvos.errors import UserError
 from eosvos.meta.learner import MetaLearner
 from eosvos.meta.outer import build_optimizer, build_schedule, clip_meta_gradient
@@ -46,7 +46,7 @@ def with_head() -> MetaLearner:
 def test_groups_hold_every_meta_parameter_once():
     learner = with_head()
     settings = optimizer_settings("Adam", 1e-3, weight_decay=1e-2, decoupled_weight_decay=True)
-    optimizer = build_optimizer(learner, Outer(optimizer=settings, inner_lr=Group(lr=1e-2)))
+    optimizer = build_optimizer(learner, Outer(optimizer=settings, inner_lr=InnerLRGroup(lr=1e-2)))
     groups = {group["name"]: group for group in optimizer.param_groups}
     held = [id(p) for name in ("weights", "inner_lr") for p in groups[name]["params"]]
     assert held == [id(p) for p in learner.meta_parameters()]
@@ -87,7 +87,7 @@ def test_the_declaration_refuses_what_no_optimiser_takes(settings, message):
     ("name", "arguments"),
     [("SGD", {"momentum": 0.9}), ("AdamW", {"betas": [0.8, 0.9]}), ("Adafactor", {}), ("Rprop", {})],
 )
-@pytest.mark.parametrize("outer", [{"freeze": ["backbone"]}, {"inner_lr": Group(lr=0.0)}], ids=str)
+@pytest.mark.parametrize("outer", [{"freeze": ["backbone"]}, {"inner_lr": InnerLRGroup(lr=0.0)}], ids=str)
 def test_any_optimiser_of_torch_steps_and_holds_what_is_frozen(name, arguments, outer):
     learner = with_head()
     settings = optimizer_settings(name, 1e-2, **arguments)
@@ -107,7 +107,7 @@ def test_parts_that_are_not_there_and_a_freeze_of_all_are_refused():
     with pytest.raises(UserError, match=r"freeze=\['rpn'\]: TinySegmenter has no rpn, but backbone, head"):
         build_optimizer(with_head(), Outer(freeze=["rpn"]))
     with pytest.raises(UserError, match="leave nothing to learn"):
-        build_optimizer(with_head(), Outer(freeze=["backbone", "head"], inner_lr=Group(lr=0.0)))
+        build_optimizer(with_head(), Outer(freeze=["backbone", "head"], inner_lr=InnerLRGroup(lr=0.0)))
 
 
 def test_cosine_falls_from_one_to_its_end_and_none_stays():

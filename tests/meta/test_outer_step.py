@@ -15,7 +15,7 @@ from test_module import Kept, fit, make_task, optimizer_settings, parent_of
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from eosvos.config.meta import Group, InnerLR, Meta, Outer
+from eosvos.config.meta import InnerLR, InnerLRGroup, Meta, Outer
 from eosvos.config.training import Parent
 from eosvos.data.tasks import Task
 from eosvos.meta.learner import MetaLearner
@@ -190,7 +190,7 @@ def train_by_hand(
 
 def outer_settings(name: str, **settings) -> Outer:
     optimizer = optimizer_settings(name, 1e-2, weight_decay=0.3, decoupled_weight_decay=True)
-    return Outer(optimizer=optimizer, inner_lr=Group(lr=2e-3, weight_decay=0.1), **settings)
+    return Outer(optimizer=optimizer, inner_lr=InnerLRGroup(lr=2e-3, weight_decay=0.1), **settings)
 
 
 # The norms of both gradients are from 0.1 to 3: bounds below, among and above them.
@@ -229,7 +229,7 @@ def test_whole_iterations_equal_those_by_hand(outer):
 @pytest.mark.parametrize("log", [False, True])
 def test_frozen_inner_learning_rates_stay_bit_for_bit_and_the_weights_move(log):
     outer = outer_settings("RAdam", min_lr_ratio=0.1).model_copy(
-        update={"inner_lr": Group(lr=0.0, weight_decay=0.1)}
+        update={"inner_lr": InnerLRGroup(lr=0.0, weight_decay=0.1)}
     )
     module = toy_module(Meta(inner_steps=3, outer=outer), log=log)
     before = copy.deepcopy(module.learner)

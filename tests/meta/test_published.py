@@ -134,6 +134,13 @@ def test_files_of_other_networks_are_refused(tiny, tmp_path, change, said):
     assert "\n" not in str(error.value)
 
 
+def test_a_full_disk_is_said(tiny, tmp_path, small_disk):
+    file, disk = save(tmp_path / "there.model", tiny), small_disk("64k")
+    with pytest.raises(UserError, match=r"out\.model cannot be written \(No space left.*make room"):
+        convert_checkpoint(file, disk / "out.model")
+    assert not list(disk.iterdir())
+
+
 def test_entries_of_other_kinds_are_refused(tiny, tmp_path):
     for state, others in (
         (None, {}),

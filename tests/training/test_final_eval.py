@@ -83,7 +83,11 @@ def test_rows(monkeypatch):
 
 
 def test_rows_without_one_side(monkeypatch):
-    monkeypatch.setattr(final_eval, "score_row", lambda name, *_: Row(name, ()))
+    class Scored(Row):
+        def figures(self):
+            return {"J&F": 0.5}
+
+    monkeypatch.setattr(final_eval, "score_row", lambda name, *_: Scored(name, ()))
     evaluation = FinalEvaluation({"": []}, ["selection"], Finetune(), (0.1, 1.0), seed=0)
     assert len(evaluation.rows(FakeLearner("old"), None)) == 2
     assert evaluation.rows(None, FakeLearner("new"))[0].name == "meta-learned"

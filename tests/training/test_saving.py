@@ -3,7 +3,6 @@
 import csv
 import os
 import signal
-import subprocess
 from contextlib import suppress
 
 import pytest
@@ -21,25 +20,6 @@ from eosvos.meta.parent import ParentModule
 from eosvos.training.resume import RunInCheckpoint
 from eosvos.training.train import train
 from eosvos.writing import disk_errors
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """Make a disk of so many bytes: its folder."""
-    made = []
-
-    def make(size):
-        folder = tmp_path / f"disk{len(made)}"
-        folder.mkdir()
-        options = ["-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
-        if subprocess.run(["mount", *options], capture_output=True).returncode:
-            pytest.skip("needs the right to mount a small disk")
-        made.append(folder)
-        return folder
-
-    yield make
-    for folder in made:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def logged(log):
