@@ -12,6 +12,8 @@ OBJECTS = 7
 """How many objects have a brush: the palette's further colours are hard to tell apart."""
 _SAME = 24
 """Colours no further apart than this are one; the browser rounds where a layer is translucent."""
+_PACKED = np.array([1 << 16, 1 << 8, 1], np.int32)
+"""What red, green and blue, 0 to 255, add to a number that stands for the colour."""
 
 
 def brush_colours() -> list[str]:
@@ -36,11 +38,13 @@ def labels_of(layers: Iterable[Pixels], size: tuple[int, int], known: Iterable[i
     labels = np.zeros(size, np.uint8)
     for layer in layers:
         drawn = layer[..., 3] >= 128
-        distances = np.abs(layer[drawn][:, None, :3].astype(int) - colours).max(-1)
+        # A frame has millions of pixels, and a few colours.
+        packed, pixels = np.unique(layer[drawn][:, :3] @ _PACKED, return_inverse=True)
+        distances = np.abs(packed[:, None, None] // _PACKED % 256 - colours).max(-1)
         unmixed = np.zeros(len(ids), bool)
         unmixed[distances[distances.min(-1, initial=256) <= _SAME].argmin(-1)] = True
         if unmixed.any():
-            labels[drawn] = ids[unmixed][distances[:, unmixed].argmin(-1)]
+            labels[drawn] = ids[unmixed][distances[:, unmixed].argmin(-1)][pixels]
     return labels
 
 

@@ -1,5 +1,6 @@
 """Sessions of the page, without a page: runs that are stopped, corrected and gone on with, files, limits."""
 
+import tracemalloc
 from pathlib import Path
 from threading import Lock
 from zipfile import ZipFile
@@ -229,6 +230,19 @@ def test_layers_are_read_as_they_are_drawn():
     far = box(200).numpy()
     assert np.array_equal(labels_of([layer_of(far)], SIZE, [200]), far)
     assert not labels_of([], SIZE).any()
+
+
+def test_a_large_frame_is_read_in_little_memory():
+    size = 1080, 1920
+    layer = layer_of(np.full(size, 3, np.uint8))
+    tracemalloc.start()
+    try:
+        found = labels_of([layer], size)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (found == 3).all()
+    assert peak < 64 * found.size, "bytes for each pixel"
 
 
 # ---------------------------------------------------------------- uploads
