@@ -34,7 +34,9 @@ def page(sessions: Sessions) -> gr.Blocks:
                     file_count="multiple",
                     height=130,
                 )
-                steps = gr.Slider(0, 100, finetune.steps, step=1, label="Steps of fine-tuning")
+                steps = gr.Slider(
+                    0, max(100, finetune.steps), finetune.steps, step=1, label="Steps of fine-tuning"
+                )
                 online = gr.Checkbox(bool(finetune.online.every), label="Adapt to the video while it goes by")
                 with gr.Row():
                     run = gr.Button("Run", variant="primary")
@@ -89,6 +91,7 @@ def start(settings: App, block: bool = True) -> gr.Blocks:
     # Of gradio: where it keeps what is uploaded, and that it asks nobody on the internet for anything.
     os.environ.update(GRADIO_TEMP_DIR=str(output.resolve()), GRADIO_ANALYTICS_ENABLED="False")
     blocks = page(Sessions(settings)).queue()
+    _reach_without_proxy(settings.host)
     try:
         blocks.launch(
             server_name=settings.host,
@@ -111,3 +114,11 @@ def start(settings: App, block: bool = True) -> gr.Blocks:
     if block:
         blocks.block_thread()
     return blocks
+
+
+def _reach_without_proxy(host: str) -> None:
+    """Except this machine from the environment's proxy, through which gradio would look for its own page."""
+    names = "no_proxy", "NO_PROXY"
+    # An IPv6 address has brackets in gradio, and none here.
+    direct = [*filter(None, map(os.environ.get, names)), "localhost", "127.0.0.1", host.strip("[]")]
+    os.environ.update(dict.fromkeys(names, ",".join(direct)))
