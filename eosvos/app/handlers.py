@@ -92,7 +92,7 @@ class Handlers:
         _take(session, shown, drawing)
         files = [Path(path) for path in paths or []]
         mask = uploaded_masks(files, shown, session.video, self.sessions.settings)
-        labels = session.labels(shown)
+        labels = session.given.get(shown, session.labels(shown))
         session.draw(shown, mask.where(mask > 0, labels.where(~torch.isin(labels, mask), 0)))
         return _canvas(session, shown)
 
@@ -142,16 +142,20 @@ def _canvas(session: Session, t: int) -> EditorValue:
     """Frame t in the editor, with its label map as a layer to draw on."""
     return {
         "background": session.picture(t),
-        "layers": [layer_of(session.labels(t).numpy())],
+        "layers": [layer_of(session.canvas(t).numpy())],
         "composite": None,
     }
 
 
 def _take(session: Session, shown: int, drawing: EditorValue | None) -> None:
-    """Take what is drawn on a frame as its masks."""
-    if drawing is None or not drawing["layers"]:
+    """Take what is drawn on a frame as its masks.
+
+    None is what an editor still shows of an earlier frame or run.
+    """
+    given = session.given.get(shown)
+    if given is None or drawing is None or not drawing["layers"]:
         return
-    size, known = session.video.size, visible_objects(session.labels(shown))
+    size, known = session.video.size, visible_objects(given)
     layers = [_fitted(np.asarray(layer), size) for layer in drawing["layers"]]
     session.draw(shown, torch.from_numpy(labels_of(layers, size, known)))
 

@@ -75,12 +75,15 @@ class Session:
     The label maps are those of one run with all the masks: what comes after a new mask is computed anew.
     folder: where they are written. computing: is held while a predictor computes, for those of all sessions
     share a network and torch's generator.
+
+    `given`: the label map that an editor has of the frame that it shows, as of `canvas` or `draw`.
     """
 
     def __init__(self, video: VideoFile, folder: Path, computing: Lock) -> None:
         self.video = video
         self.folder = folder
         self.masks: dict[int, Tensor] = {}
+        self.given: dict[int, Tensor] = {}
         self.done = 0
         self._computing = computing
         self._finetune: Finetune | None = None
@@ -103,12 +106,18 @@ class Session:
         drawn = self._drawn.get(t, self.masks.get(t))
         return torch.zeros(self.video.size, dtype=torch.uint8) if drawn is None else drawn
 
+    def canvas(self, t: int) -> Tensor:
+        """The label map uint8 [H, W] of frame t, for an editor."""
+        self.given = {t: self.labels(t)}
+        return self.given[t]
+
     def draw(self, t: int, drawn: Tensor) -> None:
-        """Take the objects of a label map uint8 [H, W] that differ from `labels(t)` as masks of frame t.
+        """Take the objects of a label map uint8 [H, W] that differ from the one that was drawn on, `given` or
+        else `labels(t)`, as masks of frame t.
 
         A mask of which nothing is left is taken back. Raises UserError while the video is segmented.
         """
-        changed = changed_objects(drawn.numpy(), self.labels(t).numpy())
+        changed = changed_objects(drawn.numpy(), self.given.get(t, self.labels(t)).numpy())
         mask = self.masks.get(t, torch.zeros_like(drawn))
         kept = [i for i in visible_objects(mask) if i in visible_objects(drawn)]
         if not changed and kept == visible_objects(mask):
@@ -122,6 +131,7 @@ class Session:
             self.masks.pop(t, None)
         self._forget_from(t)
         self._drawn[t] = drawn
+        self.given = {t: drawn}
 
     def run(self, predictor: Predictor) -> Iterator[Progress]:
         """Segment the frames that are not done; ends where `stop` or `close` say so.

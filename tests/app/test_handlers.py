@@ -2,12 +2,21 @@
 
 import os
 import socket
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import gradio as gr
 import pytest
-from test_session import predictor
+import torch
+from clips import clip
+from PIL import Image
+from test_session import box, predictor
 
+from eosvos.app.drawing import layer_of
+from eosvos.app.handlers import Handlers
 from eosvos.app.page import page, start
+from eosvos.app.session import Session
 from eosvos.app.sessions import Sessions
 from eosvos.config.app import App
 
@@ -19,6 +28,61 @@ def settings(tmp_path, monkeypatch) -> App:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return App(output=str(tmp_path / "run"), port=free.getsockname()[1])
+
+
+TAB: Any = SimpleNamespace(session_hash="tab")
+LENGTH = 20
+
+
+@pytest.fixture
+def handlers(settings) -> Handlers:
+    return Handlers(Sessions(settings))
+
+
+def chosen(handlers: Handlers, name: str = "a") -> Session:
+    """The session of a tab where a video is chosen."""
+    handlers.choose(str(clip(Path(handlers.sessions.settings.output) / f"{name}.mp4", length=LENGTH)), TAB)
+    return handlers.sessions["tab"]
+
+
+def drawing(*labels: torch.Tensor) -> Any:
+    """What an editor has, a layer for each label map."""
+    return {"background": None, "layers": [layer_of(one.numpy()) for one in labels], "composite": None}
+
+
+def test_an_editor_that_was_left_alone_is_no_annotation_of_a_later_run(handlers):
+    session = chosen(handlers)
+    *_, done = handlers.run(2, False, 0, drawing(box(1)), TAB)
+    assert f"Done: {LENGTH} of {LENGTH} frames" in done[0]
+    old, shown = handlers.show(8, 0, drawing(box(1)), TAB)
+    was = session.labels(8)
+    running = handlers.run(1, False, shown, old, TAB)
+    next(running)
+    assert session.masks.keys() == {0}
+    handlers.show(8, shown, old, TAB)
+    list(running)
+    assert session.masks.keys() == {0}
+    assert session.done == LENGTH
+    handlers.show(8, 0, drawing(box(1)), TAB)
+    assert not torch.equal(was, session.labels(8)), "other steps, other labels"
+
+
+def test_strokes_in_an_editor_of_an_earlier_run_are_taken_alone(handlers):
+    session = chosen(handlers)
+    list(handlers.run(2, False, 0, drawing(box(1)), TAB))
+    old, _ = handlers.show(8, 0, drawing(box(1)), TAB)
+    was = session.labels(8)
+    list(handlers.run(1, False, 8, old, TAB))
+    assert not torch.equal(was, session.labels(8)), "other steps, other labels"
+    stroke = torch.where(was == 0, 2, 0).to(torch.uint8)
+    other = stroke.where(torch.arange(stroke.shape[1]) % 2 == 0, 0) // 2 * 3
+    assert other.any()
+    list(handlers.run(1, False, 8, drawing(was, stroke), TAB))
+    assert torch.equal(session.masks[8], stroke)
+    upload = Path(handlers.sessions.settings.output) / "upload.png"
+    Image.fromarray(other.numpy()).save(upload)
+    handlers.upload([str(upload)], 8, drawing(was, stroke), TAB)
+    assert torch.equal(session.masks[8], other.where(other > 0, stroke))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "[::1]"])
