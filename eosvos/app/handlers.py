@@ -22,6 +22,7 @@ from eosvos.app.uploads import uploaded_masks
 from eosvos.data.sequence import visible_objects
 from eosvos.errors import UserError
 from eosvos.evaluation.overlay import blend
+from eosvos.inference.predictor import Predictor
 
 ONLINE_EVERY = 5
 """Frames between two online adaptations, where the checkpoint does not say."""
@@ -60,10 +61,12 @@ class Handlers:
 
     @_in_a_box
     def choose(self, path: str | None, request: gr.Request) -> tuple[Any, ...]:
-        """Begin with a video: what is said of it, the slider, the editor, the frame shown, an empty view."""
+        """Begin with a video: what is said of it, the slider, the editor, the frame shown, and an empty view,
+        overlay and downloads.
+        """
         if path is None:
             self.sessions.close(str(request.session_hash))
-            return "", gr.Slider(value=0, interactive=False), None, 0, ""
+            return "", gr.Slider(value=0, interactive=False), None, 0, "", *_downloads(None)
         session = self.sessions.open(str(request.session_hash), Path(path))
         video = session.video
         height, width = video.size
@@ -73,7 +76,7 @@ class Handlers:
             said += ", up to where the file breaks off"
         slider = gr.Slider(value=0, maximum=max(1, video.num_frames - 1), interactive=True)
         editor = gr.ImageEditor(_canvas(session, 0), brush=brush(max(1, min(video.size) // 30)))
-        return said, slider, editor, 0, ""
+        return said, slider, editor, 0, "", *_downloads(None)
 
     @_in_a_box
     def show(self, t: int, shown: int, drawing: EditorValue | None, request: gr.Request) -> tuple[Any, ...]:
@@ -104,24 +107,12 @@ class Handlers:
         session = self.sessions[str(request.session_hash)]
         _take(session, shown, drawing)
         every = self.sessions.predictor.finetune.online.every or ONLINE_EVERY
-        kept = [gr.skip()] * 3
-        for progress in session.run(self.sessions.adapted(int(steps), every if online else None)):
-            yield _view(progress, _overlay(session, progress.done - 1)), *kept
-        last, total = _overlay(session, session.done - 1), session.video.num_frames
-        done = Progress("Done" if session.done == total else "Stopped", session.done, total)
-        if not session.done:
-            button = gr.DownloadButton(interactive=False)
-            yield _view(done, last), gr.Video(visible=False), button, button
-            return
-        for progress in session.write_results():
-            yield _view(progress, last), *kept
-        masks, overlay = map(str, session.results)
-        yield (
-            _view(done, last),
-            gr.Video(overlay, visible=True),
-            gr.DownloadButton(value=masks, interactive=True),
-            gr.DownloadButton(value=overlay, interactive=True),
-        )
+        predictor = self.sessions.adapted(int(steps), every if online else None)
+        for answer in _segmented(session, predictor):
+            # Where another video has been chosen, the widgets are that one's.
+            if session.closed:
+                return
+            yield answer
 
     @_in_a_box
     def stop(self, request: gr.Request) -> None:
@@ -158,6 +149,29 @@ def _take(session: Session, shown: int, drawing: EditorValue | None) -> None:
     size, known = session.video.size, visible_objects(given)
     layers = [_fitted(np.asarray(layer), size) for layer in drawing["layers"]]
     session.draw(shown, torch.from_numpy(labels_of(layers, size, known)))
+
+
+def _segmented(session: Session, predictor: Predictor) -> Iterator[tuple[Any, ...]]:
+    """Segment, and write the results: the view as it grows, at last overlay and downloads."""
+    kept, total = [gr.skip()] * 3, session.video.num_frames
+    for progress in session.run(predictor):
+        yield _view(progress, _overlay(session, progress.done - 1)), *kept
+    last, done = _overlay(session, session.done - 1), 0
+    for progress in session.write_results():
+        yield _view(progress, last), *kept
+        done = progress.total
+    stage = "Done" if session.results and done == total else "Stopped"
+    yield _view(Progress(stage, done, total), last), *_downloads(session.results)
+
+
+def _downloads(results: tuple[Path, Path] | None) -> tuple[Any, ...]:
+    """The overlay, and the buttons that download the masks and it; of no results, none."""
+    masks, overlay = map(str, results) if results else (None, None)
+    return (
+        gr.Video(value=overlay, visible=results is not None),
+        gr.DownloadButton(value=masks, interactive=results is not None),
+        gr.DownloadButton(value=overlay, interactive=results is not None),
+    )
 
 
 def _fitted(layer: np.ndarray, size: tuple[int, int]) -> np.ndarray:

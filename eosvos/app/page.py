@@ -52,16 +52,11 @@ def page(sessions: Sessions) -> gr.Blocks:
                 video = gr.Video(label="Overlay", visible=False, autoplay=True, loop=True)
         drawing = [shown, editor]
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        file.change(handlers.choose, file, [said, frame, editor, shown, view], **quiet)
+        results = [view, video, zipped, overlay]
+        file.change(handlers.choose, file, [said, frame, editor, shown, *results], **quiet)
         frame.release(handlers.show, [frame, *drawing], [editor, shown], trigger_mode="always_last", **quiet)
         masks.upload(handlers.upload, [masks, *drawing], editor, **quiet)
-        run.click(
-            handlers.run,
-            [steps, online, *drawing],
-            [view, video, zipped, overlay],
-            concurrency_limit=None,
-            **quiet,
-        )
+        run.click(handlers.run, [steps, online, *drawing], results, concurrency_limit=None, **quiet)
         stop.click(handlers.stop, queue=False, **quiet)
         blocks.unload(handlers.leave)
     return blocks

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ class Progress:
 
 
 class _Stopped(BaseException):
-    """An adaptation was stopped, which is no failure."""
+    """Work was stopped, which is no failure."""
 
 
 class _Stoppable:
@@ -76,7 +77,8 @@ class Session:
     folder: where they are written. computing: is held while a predictor computes, for those of all sessions
     share a network and torch's generator.
 
-    `given`: the label map that an editor has of the frame that it shows, as of `canvas` or `draw`.
+    `given`: the label map that an editor has of the frame that it shows, as of `canvas` or `draw`. `results`:
+    the zip of the masks and the overlay video that were written last, None until they are whole.
     """
 
     def __init__(self, video: VideoFile, folder: Path, computing: Lock) -> None:
@@ -85,14 +87,16 @@ class Session:
         self.masks: dict[int, Tensor] = {}
         self.given: dict[int, Tensor] = {}
         self.done = 0
+        self.closed = False
+        self.results: tuple[Path, Path] | None = None
         self._computing = computing
         self._finetune: Finetune | None = None
         self._states: dict[int, VideoPredictor] = {}
         # Whole label maps, of which masks are the objects that differ from what was segmented.
         self._drawn: dict[int, Tensor] = {}
-        self._stopped, self._closed, self._running, self._viewing = Event(), Event(), Lock(), Lock()
+        self._stopped, self._running, self._viewing = Event(), Lock(), Lock()
         self._viewed = copy(video)
-        self._results = 0
+        self._results_written = 0
 
     def picture(self, t: int) -> Pixels:
         """Frame t, uint8 [H, W, 3]."""
@@ -115,7 +119,8 @@ class Session:
         """Take the objects of a label map uint8 [H, W] that differ from the one that was drawn on, `given` or
         else `labels(t)`, as masks of frame t.
 
-        A mask of which nothing is left is taken back. Raises UserError while the video is segmented.
+        A mask of which nothing is left is taken back. Raises UserError while `run` or `write_results`
+        goes on.
         """
         changed = changed_objects(drawn.numpy(), self.given.get(t, self.labels(t)).numpy())
         mask = self.masks.get(t, torch.zeros_like(drawn))
@@ -123,7 +128,9 @@ class Session:
         if not changed and kept == visible_objects(mask):
             return
         if self._running.locked():
-            raise UserError(f"frame {t} cannot be drawn on while the video is segmented: stop first")
+            raise UserError(
+                f"frame {t} cannot be drawn on while the video is segmented or written: stop first"
+            )
         mask = drawn.where(torch.isin(drawn, torch.tensor(kept + changed, dtype=torch.uint8)), 0)
         if mask.any():
             self.masks[t] = mask
@@ -140,55 +147,63 @@ class Session:
         """
         if not self.masks:
             raise UserError("no object is drawn: draw or upload the mask of one in any frame")
-        if not self._running.acquire(blocking=False):
-            raise UserError("this video is being segmented already: stop first")
-        try:
-            self._stopped.clear()
+        with self._at_work():
             if predictor.finetune != self._finetune:
                 self._finetune = predictor.finetune
                 self._forget_from(0)
             yield from self._segment(predictor)
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Keep others from changing what is done; raises UserError if something is at work already."""
+        if not self._running.acquire(blocking=False):
+            raise UserError("this video is being segmented or written already: stop first")
+        try:
+            self._stopped.clear()
+            # In this order, it may be closed at any moment.
+            if self.closed:
+                self._stopped.set()
+            yield
         finally:
             self._running.release()
 
     def stop(self) -> None:
         """Let `run` end after the frames, or the step of fine-tuning, that it is at; it can be run again from
-        there.
+        there. `write_results` ends after a frame.
         """
         self._stopped.set()
 
     def close(self) -> None:
         """End all work on the video for good."""
-        self._closed.set()
+        self.closed = True
         self._stopped.set()
 
     def write_results(self) -> Iterator[Progress]:
-        """Write the overlay video and the zip of the masks of all frames that are done, anew."""
-        shutil.rmtree(self._results_folder, ignore_errors=True)
-        # Another name, for browsers would show what they have of the old one.
-        self._results += 1
-        shown = copy(self.video)
-        shown.sound = self.video.sound if self.done == self.video.num_frames else None
-        masks, overlay = self.results
-        with overlay_video(overlay, shown) as add:
-            for t in range(self.done):
-                add(t, self.labels(t))
-                yield Progress("Writing the overlay", t + 1, self.done)
-                if self._closed.is_set():
-                    return
-        with whole_file(masks) as temporary, ZipFile(temporary, "w") as archive:
-            for t in range(self.done):
-                archive.write(self._path(t), f"{self.video.name}/{self._path(t).name}")
+        """Write `results` of all frames that are done, anew; ends without where `stop` or `close` say so.
 
-    @property
-    def results(self) -> tuple[Path, Path]:
-        """Where the zip of the masks and the overlay video are."""
-        folder, name = self._results_folder, self.video.name
-        return folder / f"{name}.masks.zip", folder / f"{name}.overlay.mp4"
-
-    @property
-    def _results_folder(self) -> Path:
-        return self.folder / f"results-{self._results}"
+        The files of earlier results stay until the new ones are whole.
+        """
+        with self._at_work(), suppress(_Stopped):
+            self.results, done = None, self.done
+            if done == 0:
+                return
+            # Another name, for browsers would show what they have of the old one.
+            old, new = (self.folder / f"results-{self._results_written + more}" for more in (0, 1))
+            masks, overlay = (new / f"{self.video.name}.{what}" for what in ("masks.zip", "overlay.mp4"))
+            shown = copy(self.video)
+            shown.sound = self.video.sound if done == self.video.num_frames else None
+            with overlay_video(overlay, shown) as add:
+                for t in range(done):
+                    add(t, self.labels(t))
+                    yield Progress("Writing the overlay", t + 1, done)
+                    if self._stopped.is_set():
+                        raise _Stopped
+            with whole_file(masks) as temporary, ZipFile(temporary, "w") as archive:
+                for t in range(done):
+                    archive.write(self._path(t), f"{self.video.name}/{self._path(t).name}")
+            shutil.rmtree(old, ignore_errors=True)
+            self._results_written += 1
+            self.results = masks, overlay
 
     def _segment(self, predictor: Predictor) -> Iterator[Progress]:
         total, reader = self.video.num_frames, copy(self.video)

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -83,6 +84,50 @@ def test_strokes_in_an_editor_of_an_earlier_run_are_taken_alone(handlers):
     Image.fromarray(other.numpy()).save(upload)
     handlers.upload([str(upload)], 8, drawing(was, stroke), TAB)
     assert torch.equal(session.masks[8], other.where(other > 0, stroke))
+
+
+def until(running: Iterator[Any], stage: str) -> None:
+    """Go on with a run until its view names a stage."""
+    assert any(stage in answer[0] for answer in running)
+
+
+def settings_of(widgets: Any) -> list[tuple[Any, Any]]:
+    """What overlay and downloads show, and whether they can be seen or used."""
+    made = [widget.constructor_args for widget in widgets]
+    return [(one["value"], one["visible"] if "visible" in one else one["interactive"]) for one in made]
+
+
+@pytest.mark.parametrize("stage", ["Fine-tuning", "Segmenting: 8 of", "Writing the overlay: 1 of"])
+def test_another_video_is_not_shown_the_results_of_the_one_before(handlers, stage):
+    session = chosen(handlers)
+    running = handlers.run(2, False, 0, drawing(box(1)), TAB)
+    until(running, stage)
+    done = session.done
+    chosen(handlers, "b")
+    assert list(running) == []
+    assert session.done <= done + 2, "the frames that it was at"
+    assert not list(session.folder.glob("results-*/*"))
+
+
+def test_overlay_and_downloads_go_with_their_video(handlers):
+    session = chosen(handlers)
+    *_, done = handlers.run(2, False, 0, drawing(box(1)), TAB)
+    masks, overlay = map(str, session.results)
+    assert settings_of(done[1:]) == [(overlay, True), (masks, True), (overlay, True)]
+    for path in (str(session.video.path), None):
+        assert settings_of(handlers.choose(path, TAB)[5:]) == [(None, False)] * 3
+
+
+def test_a_run_that_is_stopped_while_results_are_written_has_none(handlers):
+    chosen(handlers)
+    running = handlers.run(2, False, 0, drawing(box(1)), TAB)
+    until(running, "Writing the overlay: 1 of")
+    handlers.stop(TAB)
+    *_, last = running
+    assert f"Stopped: {LENGTH} of {LENGTH} frames" in last[0]
+    assert settings_of(last[1:]) == [(None, False)] * 3
+    *_, last = handlers.run(2, False, 0, drawing(box(1)), TAB)
+    assert f"Done: {LENGTH} of {LENGTH} frames" in last[0]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "[::1]"])

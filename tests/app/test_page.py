@@ -221,6 +221,13 @@ def test_an_object_is_drawn_followed_corrected_and_downloaded(tmp_path, browser,
     # Requests are let through while the browser is asked something.
     eventually(lambda: bool(browser.title()) and 3 in session.masks[6])
     assert torch.equal(session.masks[6] == 3, SUBJECT.mask(6) == 1)
+    browser.get_by_role("button", name="Clear").first.click()
+    video.wait_for(state="hidden")
+    choose(browser, clip(tmp_path / "other.mp4"))
+    browser.get_by_text("other.mp4: 12 frames of").wait_for()
+    assert browser.locator(".run").count() == video.count() == 0
+    for name in ("Masks", "Overlay"):
+        assert browser.get_by_role("button", name=re.compile(rf"^{name} \(")).is_disabled()
     browser.close()
     eventually(lambda: not sessions._open)
 

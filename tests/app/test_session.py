@@ -1,5 +1,6 @@
 """Sessions of the page, without a page: runs that are stopped, corrected and gone on with, files, limits."""
 
+import errno
 import tracemalloc
 from pathlib import Path
 from threading import Lock
@@ -110,7 +111,7 @@ def test_a_run_that_goes_on_is_not_drawn_on_or_started_again_and_ends_when_it_is
     with pytest.raises(UserError, match=r"^frame 3 cannot be drawn on while .*: stop first$"):
         made.draw(3, box(2))
     made.draw(0, box(1))
-    with pytest.raises(UserError, match=r"is being segmented already: stop first$"):
+    with pytest.raises(UserError, match=r"is being segmented or written already: stop first$"):
         next(made.run(by))
     made.close()
     assert len(list(running)) <= 1
@@ -213,6 +214,64 @@ def test_results_are_the_masks_and_the_overlay_of_what_is_done(tmp_path):
             assert len(list(container.decode(video=0))) == done
         list(made.run(predictor()))
     assert len(list(made.folder.glob("results-*"))) == 1
+
+
+def test_while_results_are_written_nothing_is_drawn_and_stop_leaves_the_old_ones(tmp_path):
+    made, by = session(tmp_path), predictor()
+    made.draw(0, box(1))
+    list(made.run(by))
+    list(made.write_results())
+    old = made.results
+    writing = made.write_results()
+    assert next(writing).total == 20
+    with pytest.raises(UserError, match=r"^frame 3 cannot be drawn on while .*: stop first$"):
+        made.draw(3, box(2))
+    with pytest.raises(UserError, match=r"is being segmented or written already: stop first$"):
+        next(made.run(by))
+    assert made.done == 20
+    made.stop()
+    assert list(writing) == []
+    assert made.results is None
+    assert sorted(made.folder.glob("results-*/*")) == sorted(old)
+    list(made.write_results())
+    assert sorted(made.folder.glob("results-*/*")) == sorted(made.results)
+    assert made.results != old
+
+
+def test_on_a_full_disk_the_old_results_are_still_there(tmp_path, monkeypatch):
+    made = session(tmp_path)
+    made.draw(0, box(1))
+    list(made.run(predictor()))
+    list(made.write_results())
+    old = made.results
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as context:
+        context.setattr("eosvos.app.session.ZipFile", full)
+        for _ in range(2):
+            with pytest.raises(
+                UserError, match=r"clip\.masks\.zip cannot be written .*: make room on its disk"
+            ):
+                list(made.write_results())
+    assert all(path.is_file() for path in old)
+    list(made.write_results())
+    assert sorted(made.folder.glob("results-*/*")) == sorted(made.results)
+
+
+def test_what_is_closed_does_no_more(tmp_path):
+    made, by = session(tmp_path), predictor()
+    made.draw(0, box(1))
+    made.close()
+    list(made.run(by))
+    assert made.done == 0
+    made = session(tmp_path)
+    made.draw(0, box(1))
+    list(made.run(by))
+    made.close()
+    list(made.write_results())
+    assert not list(made.folder.glob("results-*/*"))
 
 
 def test_layers_are_read_as_they_are_drawn():
