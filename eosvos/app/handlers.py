@@ -23,6 +23,7 @@ from eosvos.data.sequence import visible_objects
 from eosvos.errors import UserError
 from eosvos.evaluation.overlay import blend
 from eosvos.inference.predictor import Predictor
+from eosvos.inference.propagate import DIVERGED
 
 ONLINE_EVERY = 5
 """Frames between two online adaptations, where the checkpoint does not say."""
@@ -153,8 +154,12 @@ def _take(session: Session, shown: int, drawing: EditorValue | None) -> None:
 
 def _segmented(session: Session, predictor: Predictor) -> Iterator[tuple[Any, ...]]:
     """Segment, and write the results: the view as it grows, at last overlay and downloads."""
-    kept, total = [gr.skip()] * 3, session.video.num_frames
+    kept, total, told = [gr.skip()] * 3, session.video.num_frames, False
     for progress in session.run(predictor):
+        # Once a run, for each online adaptation may diverge; it stays until it is read.
+        if session.diverged and not told:
+            told = True
+            gr.Warning(escape(DIVERGED), duration=None)
         yield _view(progress, _overlay(session, progress.done - 1)), *kept
     last, done = _overlay(session, session.done - 1), 0
     for progress in session.write_results():

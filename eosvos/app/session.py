@@ -79,6 +79,7 @@ class Session:
 
     `given`: the label map that an editor has of the frame that it shows, as of `canvas` or `draw`. `results`:
     the zip of the masks and the overlay video that were written last, None until they are whole.
+    `diverged`: how many adaptations of the latest run have left weights that are not finite.
     """
 
     def __init__(self, video: VideoFile, folder: Path, computing: Lock) -> None:
@@ -87,6 +88,7 @@ class Session:
         self.masks: dict[int, Tensor] = {}
         self.given: dict[int, Tensor] = {}
         self.done = 0
+        self.diverged = 0
         self.closed = False
         self.results: tuple[Path, Path] | None = None
         self._computing = computing
@@ -212,6 +214,7 @@ class Session:
         new = VideoPredictor(adapter, predictor.finetune, predictor.seed, self.video.name)
         state = copy(self._states.get(t, new))
         every, rate = -(-total // STATES), 0.0
+        self.diverged, before_run = 0, state.timing.diverged
         while t < total and not self._stopped.is_set():
             end = self._chunk_end(t, every, predictor.finetune.feature_batch_size)
             yield Progress("Segmenting" if t not in self.masks else "Fine-tuning", t, total, rate)
@@ -225,6 +228,7 @@ class Session:
                 if t:
                     self._keep(before, t, every)
                 break
+            self.diverged = state.timing.diverged - before_run
             if t not in self.masks:
                 rate = len(frames) / (perf_counter() - started)
             for i, labels in enumerate(found, start=t):

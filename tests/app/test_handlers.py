@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from eosvos.app.page import page, start
 from eosvos.app.session import Session
 from eosvos.app.sessions import Sessions
 from eosvos.config.app import App
+from eosvos.inference.propagate import DIVERGED
 
 
 @pytest.fixture
@@ -128,6 +130,33 @@ def test_a_run_that_is_stopped_while_results_are_written_has_none(handlers):
     assert settings_of(last[1:]) == [(None, False)] * 3
     *_, last = handlers.run(2, False, 0, drawing(box(1)), TAB)
     assert f"Done: {LENGTH} of {LENGTH} frames" in last[0]
+
+
+def test_fine_tuning_that_diverged_is_said_once_a_run(handlers, monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr(gr, "Warning", lambda message, **_: said.append(message))
+    session, learner = chosen(handlers), handlers.sessions.predictor.adapter
+    adapt = learner.adapt
+
+    def diverging(batches, start=None):
+        adapted = deepcopy(adapt(batches, start=start))
+        next(adapted.parameters()).data.fill_(torch.inf)
+        return adapted
+
+    monkeypatch.setattr(learner, "adapt", diverging)
+    running = handlers.run(2, True, 0, drawing(box(1)), TAB)
+    until(running, "Segmenting: 1 of")
+    assert said == [DIVERGED]
+    list(running)
+    assert said == [DIVERGED]
+    assert session.diverged > 1, "in online adaptations, too"
+    list(handlers.run(2, True, 0, drawing(box(1)), TAB))
+    assert said == [DIVERGED], "all was done"
+    list(handlers.run(1, True, 0, drawing(box(1)), TAB))
+    assert said == [DIVERGED] * 2
+    monkeypatch.setattr(learner, "adapt", adapt)
+    list(handlers.run(2, True, 0, drawing(box(1)), TAB))
+    assert said == [DIVERGED] * 2
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "[::1]"])
