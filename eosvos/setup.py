@@ -8,6 +8,7 @@ import warnings
 import torch
 
 from eosvos.config.training import Config
+from eosvos.console import say
 from eosvos.errors import UserError
 from eosvos.processes import cores
 
@@ -39,6 +40,8 @@ def set_up(config: Config) -> None:
         torch.set_float32_matmul_precision(config.trainer.matmul_precision)
         torch.backends.cudnn.benchmark = config.trainer.benchmark
     threads = config.threads or max(1, cores() // config.trainer.devices)
+    if config.trainer.accelerator == "auto" and not found:
+        say(f"No GPU was found: this runs on the CPU, with threads={threads} (null: all cores)")
     # Lightning and the workers look at the variables.
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENCV_FOR_THREADS_NUM"] = str(threads)
     torch.set_num_threads(threads)

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
@@ -37,7 +38,15 @@ def check(cfg: DictConfig, training: bool = True) -> Config:
     config = _declared(Config, cfg)
     for problem in _combinations(config, training):
         raise UserError(problem)
+    if config.checkpoint is None:
+        check_network(config)
     return config
+
+
+def check_network(config: Config) -> None:
+    """Raise UserError for what the network cannot do; that of a checkpoint is known once it is read."""
+    for problem in chain(_order(config), _frozen(config), _tasks(config)):
+        raise UserError(problem)
 
 
 def check_app(cfg: DictConfig) -> App:
@@ -65,9 +74,8 @@ def _combinations(config: Config, training: bool) -> Iterator[str]:
     yield from _checkpoint(config)
     yield from _evaluation(config, training)
     yield from _processes(config, training)
-    yield from _networks(config)
-    yield from _frozen(config)
-    yield from _tasks(config)
+    if config.checkpoint is None:
+        yield from _networks(config)
 
 
 def _taken_away(config: Config) -> Iterator[str]:
@@ -164,14 +172,18 @@ def _tasks(config: Config) -> Iterator[str]:
         )
 
 
-def _networks(config: Config) -> Iterator[str]:
-    segmenter, backbone = config.segmenter, config.backbone
-    is_detector, name = segmenter["_target_"] == MaskRCNN.target, backbone.get("name")
-    if is_detector and config.meta.order == "second_order":
+def _order(config: Config) -> Iterator[str]:
+    if config.segmenter["_target_"] == MaskRCNN.target and config.meta.order == "second_order":
         yield (
             "meta.order=second_order is impossible for Mask R-CNN, for RoIAlign has no second derivative: "
             "use meta.order=second_order_heads, or segmenter=deeplabv3 or light_deeplab"
         )
+
+
+def _networks(config: Config) -> Iterator[str]:
+    """A new network, whose parts and weights fit together."""
+    segmenter, backbone = config.segmenter, config.backbone
+    name = backbone.get("name")
     if segmenter["_target_"] == DeepLabV3.target and backbone["_target_"] in UNDILATED:
         yield (
             "DeepLabV3 and DeepLabV3+ need a ResNet of torchvision, whose strides they replace by dilations: "

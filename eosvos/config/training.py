@@ -102,7 +102,7 @@ class Trainer(Settings):
 
     #: Where to compute.
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    #: Processes (on a GPU one each); a divisor of meta.batch_size.
+    #: Processes (on a GPU one each); in train.py a divisor of meta.batch_size.
     devices: int = Field(1, ge=1)
     #: Precision of training.
     precision: Literal["32-true", "bf16-mixed"] = "32-true"

@@ -159,6 +159,11 @@ class VideoSequence(ABC):
             del self._unread[0]
         return found
 
+    @property
+    def is_searched(self) -> bool:
+        """Whether all masks were read, so that every object and its first frame are known."""
+        return not self._unread
+
     @cached_property
     def object_ids(self) -> tuple[int, ...]:
         """Ids of the objects that masks show, ascending, without 0 and 255."""
@@ -210,12 +215,18 @@ def scored_frames(sequence: VideoSequence) -> tuple[int, ...]:
     frame.
     """
     given = {sequence.first_frame(object_id) for object_id in sequence.object_ids}
-    excluded = given | {sequence.num_frames - 1}
-    return tuple(t for t in sequence.annotated_frames if t not in excluded)
+    # Before the first object there is nothing to find.
+    return tuple(
+        t
+        for t in sequence.annotated_frames
+        if t not in given and min(given, default=t) < t < sequence.num_frames - 1
+    )
 
 
 def can_be_scored(sequence: VideoSequence) -> bool:
-    """Whether `scored_frames` may find one, as far as is known before masks are read."""
+    """Whether `scored_frames` may find one, as far as is known from the masks that were read."""
+    if sequence.is_searched:
+        return bool(scored_frames(sequence))
     before_last = [t for t in sequence.annotated_frames if t < sequence.num_frames - 1]
     return len(before_last) > 1
 

@@ -101,7 +101,8 @@ def connect(trainer: Trainer) -> None:
     if trainer.devices == 1:
         return
     strategy = DDPStrategy(timeout=TIMEOUT)
-    fabric = Fabric(accelerator=trainer.accelerator, devices=trainer.devices, strategy=strategy)
+    accelerator = device_for(trainer.accelerator).type
+    fabric = Fabric(accelerator=accelerator, devices=trainer.devices, strategy=strategy)
     kill_with_rank_zero(lambda: getattr(strategy.launcher, "procs", []))
     fabric.launch()
     take_signals_once_connected()

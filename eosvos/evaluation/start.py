@@ -6,9 +6,11 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+from eosvos.config.checks import check_network
 from eosvos.config.command_line import overrides
 from eosvos.config.inference import Finetune
 from eosvos.config.training import Config
+from eosvos.config.validation import placed
 from eosvos.console import say
 from eosvos.errors import UserError
 from eosvos.meta.checkpoint import LoadedCheckpoint, load_checkpoint
@@ -54,6 +56,8 @@ def with_checkpoint(config: Config) -> tuple[Config, LoadedCheckpoint | None]:
         )
     merged = loaded.model.into(config)
     brought = OmegaConf.create(merged.model_dump())
+    _check_groups(config, merged)
+    check_network(merged)
     for key in keys:
         ours, its = OmegaConf.select(asked, key), OmegaConf.select(brought, key)
         if key.startswith(BROUGHT_ALONG) and ours != its:
@@ -63,6 +67,48 @@ def with_checkpoint(config: Config) -> tuple[Config, LoadedCheckpoint | None]:
                 "take a new network, checkpoint=null"
             )
     return merged, loaded
+
+
+def _check_groups(config: Config, merged: Config) -> None:
+    """Raise UserError where an experiment, or an option of meta, has other settings than the checkpoint.
+
+    Of those that may be set beside one. Where its network is of another kind, it is said which one is taken.
+    """
+    keys = overrides()
+    group = next((name for name in ("experiment", "meta") if name in keys), None)
+    if group is None:
+        return
+    beginning, chosen = "" if group == "experiment" else "meta.", f"{group}={keys[group]}"
+    if config.segmenter["_target_"] != merged.segmenter["_target_"]:
+        beginning = "meta."
+        say(f"The network is that of checkpoint={config.checkpoint}, not that of {chosen}")
+    asked, brought = config.model_dump(), merged.model_dump()
+    differing = []
+    for key in INDEPENDENT_OF_WEIGHTS:
+        (_, ours), (names, its) = placed(key.split("."), asked), placed(key.split("."), brought)
+        if key.startswith(beginning) and key not in keys and ".".join(names) == key and ours != its:
+            differing.append(f"{key} ({ours} and {its})".replace("None", "null"))
+    if differing:
+        raise UserError(
+            f"{chosen} and checkpoint={config.checkpoint} differ in {', '.join(differing)}: write "
+            "KEY=VALUE for each, as you want it"
+        )
+
+
+def check_lr_of_inner_lrs(config: Config, merged: Config) -> None:
+    """Raise UserError where the outer learning rate of the inner ones is not meant for a checkpoint's.
+
+    Of inner learning rates themselves and of their logarithms it is of other orders of magnitude.
+    """
+    inner_lr, lr, key = merged.meta.inner_lr, config.meta.outer.inner_lr.lr, "meta.outer.inner_lr.lr"
+    if "checkpoint" not in overrides() or key in overrides():
+        return
+    if lr and config.iterations and config.meta.inner_lr.log != inner_lr.log:
+        learned, other = ("the logarithms of them", "them") if inner_lr.log else ("them", "their logarithms")
+        raise UserError(
+            f"checkpoint={config.checkpoint} has inner learning rates of which {learned} are learned, and "
+            f"{key}={lr} is meant for {other}: give {key}, such as {3e-2 if inner_lr.log else 1e-5}"
+        )
 
 
 def learner_for(config: Config, loaded: LoadedCheckpoint | None) -> MetaLearner:

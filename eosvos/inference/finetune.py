@@ -51,11 +51,12 @@ def annotated_batches(
     if distinct is None:
         yield from (stacked(list(islice(copies, size))) for _ in range(finetune.steps))
         return
-    # None of the annotated frames is left out.
-    distinct = max(distinct, len(annotated))
+    # None of the annotated frames is left out, nor are there more than the steps take.
+    distinct = min(max(distinct, len(annotated)), finetune.steps * size)
     # The same tensors again, of which a frozen encoder computes the features once.
     copies = cycle(list(islice(copies, distinct)))
-    batches = [stacked(list(islice(copies, size))) for _ in range(distinct // gcd(distinct, size))]
+    number = min(distinct // gcd(distinct, size), finetune.steps)
+    batches = [stacked(list(islice(copies, size))) for _ in range(number)]
     yield from islice(cycle(batches), finetune.steps)
 
 

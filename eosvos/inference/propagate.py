@@ -17,8 +17,8 @@ from eosvos.models.segmenter import THRESHOLD, Batch, Features, Segmenter
 from eosvos.seeding import isolated_rng
 
 DIVERGED = (
-    "fine-tuning diverged, and an object is not found after it: set inner_lr.max_grad_norm to 5, or lower "
-    "fixed_lr where it is set"
+    "fine-tuning diverged, and an object is not found after it: set meta.inner_lr.max_grad_norm to 5, or "
+    "lower finetune.fixed_lr where it is set"
 )
 
 

@@ -18,7 +18,7 @@ from eosvos.errors import UserError
 from eosvos.evaluation.manifest import open_results
 from eosvos.evaluation.provenance import about_run, record_run
 from eosvos.evaluation.scoring import Validation
-from eosvos.evaluation.start import learner_for, with_checkpoint
+from eosvos.evaluation.start import check_lr_of_inner_lrs, learner_for, with_checkpoint
 from eosvos.evaluation.tables import Row, rows_table, write_report
 from eosvos.meta.checkpoint import load_learner
 from eosvos.meta.learner import MetaLearner
@@ -64,7 +64,9 @@ def train(config: Config, videos: Splits | None = None) -> TrainResult:
     """
     videos = videos or list_videos(config)
     set_up(config)
-    config, loaded = with_checkpoint(config)
+    asked = config
+    config, loaded = with_checkpoint(asked)
+    check_lr_of_inner_lrs(asked, config)
     if loaded and config.resume:
         check_same_run(config, loaded)
     loggers = start_loggers(config)

@@ -14,6 +14,7 @@ from eosvos.data.datamodule import VOSDataModule
 from eosvos.data.splits import Splits
 from eosvos.evaluation.folders import VALIDATION
 from eosvos.processes import TIMEOUT, kill_with_rank_zero
+from eosvos.setup import device_for
 from eosvos.training.callbacks import (
     BestCheckpoint,
     GracefulStop,
@@ -93,7 +94,7 @@ def make_trainer(
     # Parent training leaves the inner learning rates alone, which DDP has to be told.
     ddp = DDPStrategy(find_unused_parameters=stage == "parent", timeout=TIMEOUT)
     return pl.Trainer(
-        accelerator=settings.accelerator,
+        accelerator=device_for(settings.accelerator).type,
         devices=settings.devices,
         strategy=ddp if settings.devices > 1 else "auto",
         precision=settings.precision,

@@ -253,7 +253,7 @@ def test_evaluation_lists_the_test_videos_alone(shared):
 
 
 class Video:
-    num_frames = 4
+    num_frames, is_searched = 4, False
 
     def __init__(self, name, annotated_frames=(0, 1)):
         self.name, self.annotated_frames = name, annotated_frames

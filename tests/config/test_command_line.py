@@ -50,8 +50,9 @@ def test_one_process_where_the_command_line_cannot_be_run_again(devices, monkeyp
             assert devices() == 1
 
 
-def test_evaluation_is_one_process_unless_more_are_asked_for(devices):
-    assert devices(entry="evaluate") == 1
+def test_evaluation_shares_built_in_videos_and_takes_one_process_for_others(devices):
+    assert devices(entry="evaluate") == 4
+    assert devices("dataset=davis2016", entry="evaluate") == 1
     assert devices("trainer.devices=3", entry="evaluate") == 3
 
 

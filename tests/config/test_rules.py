@@ -8,7 +8,7 @@ from helpers import compose, config, given
 from omegaconf import OmegaConf
 from pydantic import BaseModel, ValidationError
 
-from eosvos.config.checks import check
+from eosvos.config.checks import check, check_network
 from eosvos.config.components import DECLARED
 from eosvos.config.data import Tasks
 from eosvos.config.setting import Settings
@@ -115,3 +115,17 @@ def test_home_is_expanded_wherever_a_location_is_declared(tmp_path, monkeypatch)
     keys = ("dataset.train.images", "dataset.test.masks", "checkpoint", "results", "output")
     for key in (*keys, "backbone.weights", "segmenter.weights"):
         assert OmegaConf.select(found, key).startswith(f"{tmp_path}/"), key
+
+
+def test_the_network_of_a_checkpoint_is_asked_once_it_is_read(tmp_path):
+    """Not that of the configuration, which the checkpoint's replaces."""
+    (tmp_path / "a.ckpt").touch()
+    rules = ("dataset.no_label=0.1", "meta.order=second_order", "meta.outer.freeze=[pooling]")
+    for rule in rules:
+        with pytest.raises(UserError, match=r"Mask R-CNN|no pooling"):
+            config(rule)
+        asked = config(rule, f"checkpoint={tmp_path}/a.ckpt")
+        with pytest.raises(UserError, match=r"Mask R-CNN|no pooling"):
+            check_network(asked)
+        light = config("segmenter=light_deeplab", "segmenter.loss=dice_bce")
+        check_network(asked.model_copy(update={"segmenter": light.segmenter}))

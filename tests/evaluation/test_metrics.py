@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+from eosvos.data.sequence import can_be_scored
 from eosvos.evaluation.metrics import (
     Statistics,
     boundary_accuracy,
@@ -298,6 +299,21 @@ def test_only_annotated_frames_that_were_not_handed_out_count(two_squares, make_
     assert scored_frames(partly) == (2, 4)
     late = [np.where(mask == 2, 0, mask) for mask in masks[:3]] + masks[3:]
     assert scored_frames(make_sequence(late)) == (1, 2, 4)
+    empty = np.zeros_like(masks[0])
+    assert scored_frames(make_sequence([empty, empty, *masks[2:]])) == (3, 4)
+
+
+def test_a_video_without_a_frame_to_score_is_known_once_its_masks_are_read(two_squares, make_sequence):
+    masks = two_squares.masks
+    one = np.where(masks[0] == 2, 0, masks[0])
+    assert not can_be_scored(make_sequence([masks[0], None, masks[2]]))
+    assert not can_be_scored(make_sequence([masks[0], None, None, masks[3]]))
+    assert can_be_scored(make_sequence([masks[0], masks[1], masks[2]]))
+    # The second mask is the first of the second object.
+    late = make_sequence([one, masks[1], None])
+    assert can_be_scored(late)
+    assert late.object_ids == (1, 2)
+    assert not can_be_scored(late)
 
 
 def test_a_late_object_counts_from_the_frame_after_its_first(two_squares, make_sequence):

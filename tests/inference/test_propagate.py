@@ -143,7 +143,7 @@ def test_augmented_batches_are_a_pure_function_of_the_seed():
     assert not torch.equal(first[0][0], first[1][0])
 
 
-def test_distinct_copies_are_those_of_the_first_steps_and_used_again():
+def test_distinct_copies_are_those_of_the_first_steps_and_used_again(monkeypatch):
     annotated = [(frame_with_object(c), (frame_with_object(c)[0] > 0.5).to(torch.uint8)) for c in (4, 9)]
 
     def batches(**settings: int) -> list[list[bytes]]:
@@ -158,6 +158,13 @@ def test_distinct_copies_are_those_of_the_first_steps_and_used_again():
     assert batches(distinct_copies=3) == [[a, b], [c, a], [b, c], [a, b]]
     # Both annotated frames are used, however few copies are asked for.
     assert batches(distinct_copies=1) == [[a, b]] * 4
+    # Copies that no step takes are not made.
+    made = []
+    monkeypatch.setattr(
+        "eosvos.inference.finetune.augment_frame", lambda *drawn: made.append(drawn) or drawn[:2]
+    )
+    assert len(batches(distinct_copies=100)) == 4
+    assert len(made) == 8
 
 
 def test_fine_tuning_that_diverged_is_counted_and_said(recwarn):

@@ -33,6 +33,8 @@ from eosvos.training.final_eval import FinalEvaluation
 from eosvos.training.train import train
 from eosvos.training.trainer import data_module
 
+CPU = torch.device("cpu")
+
 
 class NotingTrainer(pl.Trainer):
     """A Trainer that keeps what it is asked for."""
@@ -199,7 +201,7 @@ def listening(heard: Given) -> Iterator[pytest.MonkeyPatch]:
         patch.setattr("eosvos.meta.checkpoint.check_trusted", note_trusted)
         patch.setattr("os.fsync", lambda file: None)
         for module in ("training.train", "evaluation.evaluate"):
-            patch.setattr(f"eosvos.{module}.device_for", lambda name: setattr(heard, "device", name) or "cpu")
+            patch.setattr(f"eosvos.{module}.device_for", lambda name: setattr(heard, "device", name) or CPU)
         yield patch
 
 

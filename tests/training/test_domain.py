@@ -31,7 +31,12 @@ def frames(disk, video, count=10):
 def domain(root, *overrides, video=""):
     images, masks = (root / part / video for part in ("JPEGImages", "Annotations"))
     places = (f"dataset.images={images}", f"dataset.masks={masks}")
-    return ("experiment=domain", *places, *TINY, *overrides)
+    new = () if any(one.startswith("checkpoint=") for one in overrides) else ("checkpoint=null",)
+    return ("experiment=domain", *places, *TINY, *new, *overrides)
+
+
+def test_it_starts_from_the_weights_that_come_with_eosvos():
+    assert compose("experiment=domain").checkpoint == "small"
 
 
 @pytest.fixture

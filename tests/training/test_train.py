@@ -16,7 +16,7 @@ from eosvos.data.splits import list_videos
 from eosvos.errors import Interrupted, UserError
 from eosvos.evaluation.evaluate import evaluate
 from eosvos.evaluation.scoring import Validation
-from eosvos.evaluation.start import finetune_for, with_checkpoint
+from eosvos.evaluation.start import check_lr_of_inner_lrs, finetune_for, with_checkpoint
 from eosvos.inference.predictor import Predictor
 from eosvos.meta.checkpoint import load_checkpoint, read_checkpoint
 from eosvos.meta.module import MetaModule
@@ -158,6 +158,36 @@ def test_what_is_no_weight_can_be_set_beside_a_checkpoint(run):
     assert loaded.learner.inner_lr.max_grad_norm == merged.meta.inner_lr.max_grad_norm == 7
     with pytest.raises(UserError, match=r"segmenter\.nothing"):
         load_checkpoint(run[0] / "checkpoints" / "last.ckpt", changes={"segmenter.nothing": 1})
+
+
+def test_what_an_experiment_has_otherwise_than_the_checkpoint_is_to_be_said(run, capsys):
+    checkpoint = f"checkpoint={run[0] / 'checkpoints' / 'last.ckpt'}"
+
+    def start(*overrides):
+        with command_line("dataset=synthetic", checkpoint, *overrides, entry="evaluate") as cfg:
+            return with_checkpoint(check(cfg))[0]
+
+    none = "experiment=ablations/proposals_none"
+    with pytest.raises(UserError, match=r"proposals_none and checkpoint=\S+ differ in .*proposals \(none"):
+        start(none)
+    assert start(none, "segmenter.proposals=none").segmenter["proposals"] == "none"
+    # Another kind of network has other settings: the checkpoint's is taken, which is said.
+    start("experiment=synthetic_light_deeplab")
+    assert "The network is that of checkpoint=" in capsys.readouterr().out
+
+
+def test_an_outer_learning_rate_of_inner_ones_is_not_taken_for_their_logarithms(run):
+    checkpoint = f"checkpoint={run[0] / 'checkpoints' / 'last.ckpt'}"
+
+    def start(*overrides):
+        with command_line(*SMALL, checkpoint, *overrides) as cfg:
+            asked = check(cfg)
+            check_lr_of_inner_lrs(asked, with_checkpoint(asked)[0])
+
+    start()
+    with pytest.raises(UserError, match=r"meta\.outer\.inner_lr\.lr=1e-05 is meant for them: give .* 0\.03"):
+        start("meta=paper")
+    start("meta=paper", "meta.outer.inner_lr.lr=0.03")
 
 
 def test_results_know_their_videos(run, config):
