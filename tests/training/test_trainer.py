@@ -58,10 +58,10 @@ def davis_folder(root, mask):
 
 
 def youtube_vos_folder(root, mask):
-    videos = {}
+    videos, frames = {}, ["00000", "00005", "00010"]
     for name in ("a", "b"):
-        videos[name] = {"objects": {"1": {"category": "cat", "frames": ["00000", "00005"]}}}
-        for frame in ("00000", "00005"):
+        videos[name] = {"objects": {"1": {"category": "cat", "frames": frames}}}
+        for frame in frames:
             picture(root / f"train/JPEGImages/{name}/{frame}.jpg")
             picture(root / f"train/Annotations/{name}/{frame}.png", mask)
     (root / "train/meta.json").write_text(json.dumps({"videos": videos}))
