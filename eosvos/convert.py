@@ -24,13 +24,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--trusted", nargs="+", default=[], metavar="PACKAGE", help="whose networks IN may have"
     )
+    parser.add_argument(
+        "--toward",
+        nargs=2,
+        metavar=("CHECKPOINT", "SHARE"),
+        help="move the weights this share (0 to 1) of the way to those of another, such as the parent",
+    )
     options = parser.parse_args(arguments)
+    toward = options.toward and (options.toward[0], _share(parser, options.toward[1]))
     with user_errors():
-        find(options.checkpoint)
+        for checkpoint in (options.checkpoint, *(toward or ())[:1]):
+            find(checkpoint)
         # Takes torch, which takes seconds.
         from eosvos.meta.convert import convert_checkpoint
 
-        print(convert_checkpoint(options.checkpoint, options.target, options.half, options.trusted))
+        print(convert_checkpoint(options.checkpoint, options.target, options.half, options.trusted, toward))
+
+
+def _share(parser: argparse.ArgumentParser, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        parser.error(f"--toward CHECKPOINT SHARE: {text!r} is no number from 0 to 1")
 
 
 if __name__ == "__main__":

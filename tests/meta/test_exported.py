@@ -63,6 +63,27 @@ def test_the_export_gives_the_same_masks(saved, tmp_path, network):
     assert torch.equal(before, after)
 
 
+def test_weights_are_moved_toward_those_of_another_and_learning_rates_are_not(saved, tmp_path, capsys):
+    other = ("iterations=1", "val_every=1", "meta.batch_size=1", "dataset.test.num_videos=1", "seed=5")
+    train(config(*SMALL, *other, LIGHT, "meta.inner_lr.level=single", output=tmp_path / "other"))
+    goal = tmp_path / "other" / "checkpoints" / "last.ckpt"
+    main([str(saved["light"]), str(tmp_path / "moved"), "--toward", str(goal), "0.25"])
+    ours, goals, moved = (
+        load_checkpoint(path).learner for path in (saved["light"], goal, tmp_path / "moved")
+    )
+    for a, b, c in zip(*(one.weights() for one in (ours, goals, moved)), strict=True):
+        assert torch.allclose(c, 0.75 * a + 0.25 * b, atol=1e-6)
+        assert not torch.equal(a, b)
+    assert all(map(torch.equal, ours.inner_lrs(), moved.inner_lrs()))
+    with pytest.raises(UserError, match=r"checkpoint=\S+ does not fit the network"):
+        convert_checkpoint(saved["light"], tmp_path / "no", toward=(saved["mask_rcnn"], 0.5))
+    with pytest.raises(UserError, match=r"^1\.5 is no share of the way to checkpoint="):
+        convert_checkpoint(saved["light"], tmp_path / "no", toward=(goal, 1.5))
+    with pytest.raises(SystemExit):
+        main([str(saved["light"]), str(tmp_path / "no"), "--toward", str(goal), "half"])
+    assert "'half' is no number from 0 to 1" in capsys.readouterr().err
+
+
 def test_a_predictor_takes_the_checkpoints_finetuning_or_another(exported):
     assert Predictor.from_pretrained(exported).finetune == load_checkpoint(exported).finetune
     predictor = Predictor.from_pretrained(str(exported), Finetune(steps=2), seed=3)
