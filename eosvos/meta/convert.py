@@ -74,7 +74,6 @@ def _export(loaded: LoadedCheckpoint, state: dict[str, Tensor], folder: Path) ->
     write_exported(folder, configuration, {PREFIX + name: value for name, value in state.items()})
 
 
-@torch.no_grad()
 def _move(segmenter: Segmenter, other: str | Path, share: float, trusted: Sequence[str]) -> None:
     if not 0 <= share <= 1:
         raise UserError(f"{share} is no share of the way to checkpoint={other}: give a number from 0 to 1")
@@ -83,6 +82,7 @@ def _move(segmenter: Segmenter, other: str | Path, share: float, trusted: Sequen
     for expected, there in ((weights, goal), (goal, weights)):
         check_fit(expected, there, f"checkpoint={other}")
     for name, value in weights.items():
+        # It shares the memory of the weight.
         if value.is_floating_point():
             value.lerp_(goal[name], share)
 
