@@ -60,12 +60,14 @@ def freeze_stages(body: nn.Module, stages: int) -> None:
 
     Raises UserError if there are fewer maps.
     """
-    maps = list(body(torch.zeros(1, 3, PROBE_SIZE, PROBE_SIZE)).values())
-    if stages > len(maps):
-        raise UserError(f"frozen_stages={stages} must lie in 0..{len(maps)}, the number of feature maps.")
-    if stages == 0:
-        return
     parameters = list(body.parameters())
-    gradients = torch.autograd.grad(sum(x.sum() for x in maps[:stages]), parameters, allow_unused=True)
+    # Whoever loads a checkpoint may have turned gradients off.
+    with torch.enable_grad():
+        maps = list(body(torch.zeros(1, 3, PROBE_SIZE, PROBE_SIZE)).values())
+        if stages > len(maps):
+            raise UserError(f"frozen_stages={stages} must lie in 0..{len(maps)}, the number of feature maps.")
+        if stages == 0:
+            return
+        gradients = torch.autograd.grad(sum(x.sum() for x in maps[:stages]), parameters, allow_unused=True)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.requires_grad_(gradient is None)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from eosvos.config.data import Synthetic
 from eosvos.config.pretrained import FILES, PACKAGE
@@ -15,6 +16,12 @@ SMALL = PACKAGE / "small"
 def test_they_are_small_and_their_card_names_the_file():
     assert sum((SMALL / name).stat().st_size for name in FILES) < 12_000_000
     assert file_digest(*(SMALL / name for name in FILES)).hex() in (SMALL / "README.md").read_text()
+
+
+def test_they_are_loaded_where_gradients_are_off():
+    with torch.no_grad():
+        learner = Predictor.from_pretrained("small").adapter
+    assert 0 < len(learner.weights()) < len(list(learner.segmenter.parameters()))
 
 
 @pytest.mark.slow
