@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _divide(train: Mapping[str, Any], options: argparse.Namespace) -> None:
     """Divide the videos of a data set, as training asks for them."""
-    undivided = {key: None for key in ("split_file", "part") if key in train}
+    undivided = {key: None for key in ("split_file", "part", "divide") if key in train}
     videos = build({**train, **undivided})
     # Pictures are often called by numbers that say nothing.
     together = not options.clips_apart and not any(video.still for video in videos)

@@ -42,6 +42,11 @@ def test_a_split_is_written_once_and_read_by_every_part(videos, capsys):
     assert "split.json is there already" in capsys.readouterr().err
 
 
+def test_a_lot_of_the_experiment_leaves_no_video_out(videos, capsys):
+    assert split(videos, "experiment=domain", "--val", "0.25", "--test", "2") == 0
+    assert "7 train, 3 val, 2 test" in capsys.readouterr().out
+
+
 def test_one_of_several_data_sets_is_divided(videos, capsys):
     mixture = ("dataset=mixture", "+dataset@dataset.ours=folder", "+dataset@dataset.made=procedural")
     ours = (f"dataset.ours.root={videos.root}", f"dataset.ours.split_file={videos.root / 'split.json'}")
