@@ -86,7 +86,9 @@ def davis_splits(settings: Davis) -> list[str]:
 def _lists(top: Path, year: str, resolution: str) -> dict[str, Path]:
     """The lists of ImageSets, by the split that is their name."""
     parts = (resolution, "480p", "1080p", "2016") if year == "2016" else ("2017",)
-    return {path.stem: path for part in reversed(parts) for path in (top / "ImageSets" / part).glob("*.txt")}
+    # Without hidden files, such as those that macOS leaves beside others.
+    found = ((top / "ImageSets" / part).glob("[!.]*.txt") for part in reversed(parts))
+    return {path.stem: path for paths in found for path in paths}
 
 
 def _read_list(path: Path) -> dict[str, list[str] | None]:

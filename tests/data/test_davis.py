@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from eosvos.config.data import Davis
-from eosvos.data.davis import davis_sequences
+from eosvos.data.davis import davis_sequences, davis_splits
 from eosvos.errors import UserError
 
 
@@ -45,6 +45,13 @@ def test_2016_lists_name_the_frames(davis):
 
 def test_without_a_split_all_sequences_on_disk(davis):
     assert [s.name for s in open_davis(davis.root)] == ["cat", "dog"]
+
+
+def test_hidden_files_beside_the_lists_are_no_lists(davis):
+    (davis.root / "ImageSets/2017/._train.txt").write_bytes(b"\x00\x05\x16\x07\xa3")
+    assert davis_splits(Davis(root=str(davis.root))) == ["test-dev", "train"]
+    with pytest.raises(UserError, match=r"'\._train' is not in"):
+        open_davis(davis.root, split="._train")
 
 
 def test_full_resolution(davis, labels):
