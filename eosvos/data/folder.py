@@ -25,7 +25,7 @@ from eosvos.data.layouts import (
 from eosvos.data.pictures import inexact_message, read_header, read_labels
 from eosvos.data.sequence import IGNORE, VideoSequence, visible_objects
 from eosvos.data.split_file import divide, divide_in_time, select
-from eosvos.errors import UserError
+from eosvos.errors import UserError, suggest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -195,8 +195,9 @@ def _masks(frames: dict[str, Path], masks: Path) -> dict[str, Path]:
         return {masks.stem if masks.stem in frames else next(iter(frames)): masks}
     found = files_by_stem(existing_folder(masks, "add masks for this sequence, or leave it out"), [".png"])
     images = next(iter(frames.values())).parent
-    for stem in found:
-        select_names([stem], frames, f"the mask {found[stem]} has no frame:", str(images))
+    for stem, path in found.items():
+        if stem not in frames:
+            raise UserError(f"the mask {path} has no frame {stem!r} in {images}: {suggest(stem, frames)}")
     if masks.resolve() != images.resolve():
         for stem, path in files_by_stem(masks, FRAME_SUFFIXES - {".png"}).items():
             if stem in frames and stem not in found:

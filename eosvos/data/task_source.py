@@ -169,5 +169,6 @@ def _warps(tasks: Tasks) -> bool:
 
 def _has_pair(sequence: VideoSequence, frame_window: int | None) -> bool:
     """Whether two annotated frames lie within the window of each other."""
-    times = sorted(sequence.frame_numbers[t] for t in sequence.annotated_frames)
+    numbers = sequence.frame_numbers
+    times = sorted(numbers[t] for t in sequence.annotated_frames)
     return any(frame_window is None or late - early <= frame_window for early, late in pairwise(times))

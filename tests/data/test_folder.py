@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from eosvos.config.data import Folder
+from eosvos.data import folder
 from eosvos.data.folder import evaluation_only_masks_message, folder_sequences
+from eosvos.data.layouts import select_names
 from eosvos.errors import UserError
 
 
@@ -170,6 +172,13 @@ def test_two_files_of_one_frame_are_named(video, labels):
     video.mask("frames/2.png", labels(1))
     with pytest.raises(UserError, match=r"frames/2\.jpg and 2\.png beside it"):
         open_folder(video)
+
+
+def test_the_frames_of_a_long_video_are_not_listed_again_for_each_mask(video, monkeypatch):
+    chosen = []
+    monkeypatch.setattr(folder, "select_names", lambda *given: chosen.append(given) or select_names(*given))
+    assert open_folder(video)[0].annotated_frames == (0, 2)
+    assert len(chosen) == 1
 
 
 def test_masks_can_be_chosen_by_frame(video):

@@ -130,6 +130,20 @@ def test_videos_without_another_frame_to_learn_from_are_refused_or_counted(masks
     assert record.getMessage().endswith(": lone")
 
 
+def test_the_numbers_of_a_long_video_are_read_off_its_frames_once():
+    class Counted(Masks):
+        asked = 0
+
+        @property
+        def frame_numbers(self):
+            self.asked += 1
+            return super().frame_numbers
+
+    video = Counted([OBJECT] * 50)
+    check_query_frames([video], Tasks(frame_window=1))
+    assert video.asked == 1
+
+
 def test_a_fingerprint_is_of_what_is_seen_wherever_it_lies(disk, labels, tmp_path):
     frame, mask = disk.frame("a.png", (24, 32)), disk.mask("m.png", labels(4))
     moved = tmp_path / "elsewhere"
