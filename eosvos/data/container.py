@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -36,8 +37,8 @@ class Contents:
     """What is in a video file.
 
     size: (height, width) as it is shown. rotation: counterclockwise, in quarters. stamps: when each frame is
-    shown, ascending, in units of `clock` seconds. in_turn: whether that is known of the file's packets only,
-    so that frames are told by their order. keys: when each key frame is shown; none where the file cannot be
+    shown, ascending, in units of `clock` seconds. in_turn: whether frames are told by their order, as the file
+    gives them the times of others. keys: when each key frame is shown; none where the file cannot be
     read from there. broken: whether there were more frames.
     """
 
@@ -48,6 +49,15 @@ class Contents:
     in_turn: bool
     keys: tuple[int, ...]
     broken: bool
+
+
+class _Packet(NamedTuple):
+    """What is kept of a packet, whose data may be large."""
+
+    stamp: int
+    is_keyframe: bool
+    is_corrupt: bool
+    is_discard: bool
 
 
 @contextmanager
@@ -82,9 +92,10 @@ def contents(path: Path) -> Contents:
             raise UserError(f"{path} has no frame that can be decoded: replace it")
         clock, aspect = Fraction(stream.time_base or 1), stream.sample_aspect_ratio or 1
         kind = container.format.name
-        in_turn = kind == "avi"
+        # AVI says when packets are decoded only, which is when they are shown unless the codec reorders them.
+        in_turn = kind == "avi" and stream.codec_context.has_b_frames
     with opened(path) as (container, stream):
-        packets = [packet for packet in _packets(container, stream) if packet.size]
+        packets = [_listed(packet) for packet in _packets(container, stream) if packet.size]
         listed = max(stream.frames, len(packets)) - sum(packet.is_discard for packet in packets)
         # Matroska says how long it is, but not how many frames; sound may be longer.
         alone = not stream.frames and len(container.streams) == 1
@@ -100,18 +111,18 @@ def contents(path: Path) -> Contents:
     return Contents(size, rotation, tuple(stamps), clock, in_turn, _keys(packets, kind), broken)
 
 
-def _readable(path: Path, packets: list[av.Packet], begin: int | None) -> list[int]:
+def _readable(path: Path, packets: list[_Packet], begin: int | None) -> list[int]:
     """When each frame is shown that can be decoded, in order; begin: the first; None: told by their order."""
     whole = [packet for packet in packets if not (packet.is_corrupt or packet.is_discard)]
     start = max(n for n, packet in enumerate(packets) if packet.is_keyframe or n == 0)
     last, count = _last(path, start) or _last(path, 0) or (begin or 0, 1)
-    stamps = sorted({_stamp(packet) for packet in whole})
+    stamps = sorted({packet.stamp for packet in whole})
     return stamps[:count] if begin is None else [stamp for stamp in stamps if begin <= stamp <= last]
 
 
-def _keys(packets: list[av.Packet], kind: str) -> tuple[int, ...]:
+def _keys(packets: list[_Packet], kind: str) -> tuple[int, ...]:
     """When the key frames are shown from which a file of this kind can be read."""
-    return tuple(_stamp(packet) for packet in packets if packet.is_keyframe and kind in _SEEKABLE)
+    return tuple(packet.stamp for packet in packets if packet.is_keyframe and kind in _SEEKABLE)
 
 
 def pictures(
@@ -152,6 +163,10 @@ def _packets(container: InputContainer, stream: VideoStream) -> Iterator[av.Pack
     """All packets, up to where the file breaks off."""
     with suppress(av.FFmpegError):
         yield from container.demux(stream)
+
+
+def _listed(packet: av.Packet) -> _Packet:
+    return _Packet(_stamp(packet), packet.is_keyframe, packet.is_corrupt, packet.is_discard)
 
 
 def _stamp(timed: av.Packet | av.VideoFrame) -> int:

@@ -1,12 +1,14 @@
 """Video files: frames, sizes and times as a player shows them; masks; a sentence for what is none."""
 
 import copy
+import gc
 import logging
 import pickle
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -94,6 +96,30 @@ def test_a_video_that_breaks_off_ends_there_with_one_warning(tmp_path, name, opt
             assert abs(column(shown(sequence, t)) - 4 * t) <= 2
     (warning,) = caplog.messages
     assert f"{name} is broken or cut off: only the {sequence.num_frames} frames before" in warning
+
+
+def test_where_an_avi_file_is_broken_in_between_the_frame_before_stands(tmp_path):
+    path = clip(tmp_path / "a.avi", codec="mjpeg", coding={"strict": "unofficial"})
+    with container.opened(path) as (file, stream):
+        spoilt = [(packet.pos, packet.size) for packet in file.demux(stream)][5]
+    content = bytearray(path.read_bytes())
+    content[spoilt[0] : sum(spoilt)] = bytes(spoilt[1])
+    path.write_bytes(content)
+    sequence = video(path)
+    columns = [column(shown(sequence, t)) for t in range(sequence.num_frames)]
+    assert columns == pytest.approx([0, 4, 8, 12, 16, 16, *range(24, 48, 4)], abs=2)
+
+
+def test_listing_keeps_no_data_of_the_packets(tmp_path, monkeypatch):
+    path, last, kept = clip(tmp_path / "a.mp4", length=30), container._last, []
+
+    def counted(*given):
+        kept.append(sum(type(one) is av.Packet for one in gc.get_objects()))
+        return last(*given)
+
+    monkeypatch.setattr(container, "_last", counted)
+    assert len(container.contents(path).stamps) == 30
+    assert max(kept) < 5
 
 
 def test_a_mask_belongs_to_the_frame_that_its_name_or_a_setting_says(tmp_path):
