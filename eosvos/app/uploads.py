@@ -49,7 +49,7 @@ def uploaded_masks(paths: Sequence[Path], t: int, video: VideoFile, settings: Ap
             reader.masks = {t: path}
             labels = reader.checked_mask(t)
             assert labels is not None
-            if is_silhouette(path):
+            if is_silhouette([path]):
                 labels = (labels == 255) * number
             found = labels.to(torch.uint8).where((labels > 0) & (labels < 255), found)
     return found

@@ -104,18 +104,26 @@ def _read(path: Path, modified: int, min_area: float) -> dict[str, _Picture]:
         for one in content["annotations"]:
             if not one.get("iscrowd") and (instance := _instance(one)).area >= min_area:
                 found[one["image_id"]].append(instance)
-        pictures = {}
+        of_file: dict[tuple[str, str], _Picture] = {}
         for image in content["images"]:
-            instances = sorted(found[image["id"]], key=lambda one: one.area, reverse=True)[: IGNORE - 1]
-            name = str(PurePosixPath(image["file_name"]).with_suffix(""))
-            size = int(image["height"]), int(image["width"])
-            pictures[name] = _Picture(image["file_name"], size, tuple(instances))
+            file, size = image["file_name"], (int(image["height"]), int(image["width"]))
+            key = str(PurePosixPath(file).with_suffix("")), file
+            # A picture may have several ids; an id that is listed twice is one.
+            known = of_file.get(key, _Picture(file, size, ()))
+            instances = [*known.instances, *found.pop(image["id"], ())]
+            largest = sorted(instances, key=lambda one: one.area, reverse=True)[: IGNORE - 1]
+            of_file[key] = known._replace(instances=tuple(largest))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} cannot be read as COCO's images and annotations ({error!r:.200}): restore it"
         ) from error
-    if not pictures:
+    if not of_file:
         raise UserError(f"{path} names no picture: restore it")
+    pictures: dict[str, _Picture] = {}
+    for (name, file), picture in of_file.items():
+        twin = pictures.setdefault(name, picture)
+        if twin is not picture:
+            raise UserError(f"{path} names {twin.path} and {file}, both called {name}: take one of them out")
     return pictures
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from eosvos.data.layouts import (
     select_names,
     subfolders,
 )
-from eosvos.data.pictures import inexact_message, read_header, read_labels
+from eosvos.data.pictures import ID_MODES, inexact_message, read_header, read_labels
 from eosvos.data.sequence import IGNORE, VideoSequence, visible_objects
 from eosvos.data.split_file import divide, divide_in_time, select
 from eosvos.errors import UserError, suggest
@@ -51,10 +51,10 @@ def folder_sequences(settings: Folder, defects: dict[str, str] | None = None) ->
     """Return the videos of a folder, their headers checked and their objects known.
 
     A single mask file belongs to the frame of its name, else to the first frame. A file that is a mask is no
-    frame. Values of palette and grey masks are object ids, 255 is ignored; but where the first mask is grey
-    and of 0 and 255 alone, 255 is object 1 in all masks of its video.
+    frame. Values of palette and grey masks are object ids, 255 is ignored; but where the first mask that
+    is not all black is grey and of 0 and 255 alone, 255 is object 1 in all masks of its video.
     defects: if given, it takes the message for each video that cannot be listed, by name, and no file but
-    each first mask is opened.
+    the masks up to that one is opened.
     Raises UserError for a missing folder, an unknown name, or the first defect of a file; of masks, which
     are made by hand, also those that only decoding shows.
     """
@@ -171,7 +171,7 @@ def _sequence(
     found = _masks(frames, masks)
     used = set(select_names(settings.annotated, found, "mask for frame", str(masks)))
     annotated = [stem for stem in frames if stem in used]
-    white_is_object = bool(annotated) and is_silhouette(found[annotated[0]])
+    white_is_object = is_silhouette(found[stem] for stem in annotated)
     stems = [*frames]
     if in_time:
         val, test = settings.divide or (0, 0)
@@ -205,9 +205,14 @@ def _masks(frames: dict[str, Path], masks: Path) -> dict[str, Path]:
     return found
 
 
-def is_silhouette(first: Path) -> bool:
-    """Whether the first mask is grey, and white on black."""
-    if read_header(first)[1] != "L":
-        return False
-    labels = read_labels(first)
-    return bool((labels == IGNORE).any()) and not visible_objects(labels)
+def is_silhouette(masks: Iterable[Path]) -> bool:
+    """Whether the first mask that is not all black is grey, and white on black."""
+    for path in masks:
+        mode = read_header(path)[1]
+        # Such a mask is refused when all are checked.
+        if mode not in ID_MODES:
+            break
+        labels = read_labels(path)
+        if labels.any():
+            return mode == "L" and not visible_objects(labels)
+    return False

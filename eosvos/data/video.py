@@ -136,7 +136,7 @@ def _sequence(name: str, path: Path, masks: Path, settings: Video) -> VideoFile:
                 f"the mask {file} is of frame {t}, but the last frame of {path} is {last}: name it, or set "
                 f"mask_frame, from 0 to {last}"
             )
-    sequence.white_is_object = is_silhouette(found[min(found)])
+    sequence.white_is_object = is_silhouette(sequence.masks.values())
     # All masks are read, and so checked.
     if not sequence.object_ids:
         raise UserError(f"no mask of {path} shows an object: correct {found[min(found)]}")
@@ -158,9 +158,13 @@ def _masks(masks: Path, mask_frame: int | None) -> dict[int, Path]:
     found = files_by_stem(masks, [".png"])
     if not found:
         raise UserError(f"the folder {masks} holds no PNG mask: add one named by the number of its frame")
+    by_number: dict[int, Path] = {}
     for stem, file in found.items():
         if not stem.isdecimal():
             raise UserError(
                 f"the mask {file} is not named by the number of its frame, as 00000.png: rename it"
             )
-    return {int(stem): file for stem, file in found.items()}
+        twin = by_number.setdefault(int(stem), file)
+        if twin is not file:
+            raise UserError(f"{twin} and {file.name} beside it are both of frame {int(stem)}: take one away")
+    return by_number

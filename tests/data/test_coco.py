@@ -82,6 +82,15 @@ def test_small_instances_and_chosen_pictures(coco):
     assert one.object_ids == (1, 2)
 
 
+def test_a_picture_of_several_ids_has_the_instances_of_all(coco):
+    images, annotations = coco[1]["images"], coco[1]["annotations"]
+    images += [images[0], {**images[0], "id": 8}]
+    annotations.append(annotation(7, 8, [square(20, 12, 8)], 64))
+    first, *others = open_coco(coco)
+    assert (first.name, first.training_object_ids, len(others)) == ("0007", (1, 2, 3), 2)
+    assert first.mask(0)[16, 24] == 2
+
+
 def test_listing_opens_no_picture(coco):
     for path in (coco[0].root / "images").iterdir():
         path.write_bytes(b"")
@@ -117,6 +126,10 @@ def test_instances_that_enclose_nothing_are_skipped_in_training(coco):
         ),
         (lambda d, c: c.pop("annotations"), r"instances\.json cannot be read as COCO's .*annotations"),
         (lambda d, c: c["images"].clear(), "names no picture"),
+        (
+            lambda d, c: c["images"].append({**c["images"][0], "id": 8, "file_name": "0007.png"}),
+            r"instances\.json names 0007\.jpg and 0007\.png, both called 0007: take one",
+        ),
         (lambda d, c: c["annotations"][0].update(segmentation=[["a"] * 6]), "cannot be read as COCO's"),
         (lambda d, c: c["annotations"][0].pop("image_id"), "cannot be read as COCO's .*image_id"),
     ],

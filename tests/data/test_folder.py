@@ -76,6 +76,13 @@ def test_white_is_the_object_in_all_masks_of_a_video_and_other_ids_stay(video, l
     np.testing.assert_array_equal(sequence.mask(2), labels(1) + labels(2, at=(8, 20)))
 
 
+def test_white_is_the_object_also_after_a_mask_that_is_empty(video, labels):
+    video.mask("masks/1.png", labels(0), "L")
+    video.mask("masks/10.png", labels(255), "L")
+    (sequence,) = open_folder(video)
+    assert (sequence.object_ids, sequence.first_frame(1)) == ((1,), 2)
+
+
 @pytest.mark.parametrize("name", ["mask.png", "2.png"])
 def test_a_mask_among_the_frames_is_no_frame(video, labels, name):
     (sequence,) = open_folder(video, masks=video.mask(f"frames/{name}", labels(1)))

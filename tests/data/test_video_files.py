@@ -135,6 +135,14 @@ def test_a_mask_belongs_to_the_frame_that_its_name_or_a_setting_says(tmp_path):
     assert set(several.folders) == {path, tmp_path / "masks"}
 
 
+def test_white_is_the_object_also_after_a_mask_that_is_empty(tmp_path):
+    path = clip(tmp_path / "a.mp4")
+    for name, value in (("3", 0), ("5", 255)):
+        save_mask(tmp_path / f"masks/{name}.png", value)
+    (sequence,) = video_sequences(Video(video=str(path), masks=str(tmp_path / "masks")))
+    assert (sequence.object_ids, sequence.first_frame(1)) == ((1,), 5)
+
+
 def test_a_folder_of_videos_has_masks_for_each(tmp_path):
     for name in ("cat", "dog"):
         clip(tmp_path / f"videos/{name}.mp4", length=3)
@@ -217,6 +225,8 @@ def test_bad_input_is_refused_in_one_sentence(tmp_path):
     (tmp_path / "mask.jpg").write_bytes(mask.read_bytes())
     for folder in ("empty", "frames", "names"):
         (tmp_path / folder).mkdir()
+    for name in ("2", "00002"):
+        save_mask(tmp_path / f"twins/{name}.png")
     save_mask(tmp_path / "frames/1.png")
     save_mask(tmp_path / "names/x.png")
     small, black = save_mask(tmp_path / "small.png", size=(24, 32)), save_mask(tmp_path / "black.png", 0)
@@ -231,6 +241,7 @@ def test_bad_input_is_refused_in_one_sentence(tmp_path):
         ("a.mp4", tmp_path / "mask.jpg", None): r"mask\.jpg is no PNG",
         ("a.mp4", tmp_path / "empty", None): "holds no PNG mask",
         ("a.mp4", tmp_path / "names", None): r"x\.png is not named by the number of its frame",
+        ("a.mp4", tmp_path / "twins", None): r"00002\.png and 2\.png beside it are both of frame 2: take one",
         ("a.mp4", tmp_path / "frames", 3): "mask_frame=3 is of a single mask",
         ("a.mp4", tmp_path / "none", None): "the folder .*none does not exist",
     }.items():
