@@ -105,8 +105,8 @@ def evaluation_only_masks_message(videos: Sequence[VideoSequence]) -> str | None
         video.masks[t]
         for video in videos
         if isinstance(video, FolderSequence)
-        for t in video.annotated_frames
-        if any(video.first_frame(i) < t for i in set(video.object_ids).intersection(video.visible_objects(t)))
+        for t, objects in video.objects_by_frame.items()
+        if any(video.first_frame(object_id) < t for object_id in objects)
     ]
     if not later:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections import deque
 from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
@@ -16,7 +17,7 @@ import numpy as np
 from eosvos.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Set
+    from collections.abc import Callable, Mapping, Sequence, Set
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -130,7 +131,12 @@ class VideoSequence(ABC):
         return {}
 
     @cached_property
-    def _unread(self) -> list[int]:
+    def _objects_by_frame(self) -> dict[int, list[int]]:
+        """Ids of the objects that each mask read so far shows, by frame."""
+        return {}
+
+    @cached_property
+    def _unread(self) -> deque[int]:
         """Annotated frames whose masks were not yet searched for objects, ascending.
 
         The first thing asked of a video: raises UserError if what it says of itself cannot be.
@@ -145,7 +151,7 @@ class VideoSequence(ABC):
                 raise UserError(
                     f"sequence {self.name}: there is no frame {t} of {self.num_frames}, as annotated"
                 )
-        return list(self.annotated_frames)
+        return deque(self.annotated_frames)
 
     def _search(self, wanted: Set[int] | None = None) -> dict[int, int]:
         """First frames by object, after reading masks until all wanted objects are found (None: all masks).
@@ -154,15 +160,23 @@ class VideoSequence(ABC):
         """
         found = self._first_frames
         while self._unread and (wanted is None or not wanted <= found.keys()):
-            for object_id in self.visible_objects(self._unread[0]):
-                found.setdefault(object_id, self._unread[0])
-            del self._unread[0]
+            t = self._unread[0]
+            self._objects_by_frame[t] = self.visible_objects(t)
+            for object_id in self._objects_by_frame[t]:
+                found.setdefault(object_id, t)
+            self._unread.popleft()
         return found
 
     @property
     def is_searched(self) -> bool:
         """Whether all masks were read, so that every object and its first frame are known."""
         return not self._unread
+
+    @property
+    def objects_by_frame(self) -> Mapping[int, Sequence[int]]:
+        """Ids of the objects that the mask of each annotated frame shows, ascending."""
+        self._search()
+        return self._objects_by_frame
 
     @cached_property
     def object_ids(self) -> tuple[int, ...]:

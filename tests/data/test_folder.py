@@ -167,7 +167,10 @@ def test_masks_for_evaluation_only_are_named(video, labels):
     assert evaluation_only_masks_message(open_folder(video)) is None
     video.mask("masks/10.png", labels(1))
     assert "correct nothing" in evaluation_only_masks_message(open_folder(video))
-    assert str(video.root / "masks/10.png") in evaluation_only_masks_message(open_folder(video))
+    videos = open_folder(video)
+    for mask in (video.root / "masks").iterdir():
+        mask.unlink()
+    assert str(video.root / "masks/10.png") in evaluation_only_masks_message(videos), "no mask is read again"
 
 
 def test_a_single_mask_must_be_png(video, labels):
