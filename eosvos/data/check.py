@@ -5,7 +5,10 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from eosvos.config.data import VOC2012, Coco, Davis, Folder, Images, YouTubeVOS
+from eosvos.config.validation import sentence
 from eosvos.data.coco import coco_stills
 from eosvos.data.davis import davis_sequences, davis_splits
 from eosvos.data.defects import all_defects, unscored_objects
@@ -35,13 +38,19 @@ def run(options: argparse.Namespace) -> int:
     Raises UserError if nothing can be listed.
     """
     unlisted: dict[str, str] = {}
-    sequences = _list(options, unlisted)
+    try:
+        sequences = _list(options, unlisted)
+    except ValidationError as error:
+        given = {**vars(options), "images": options.root}
+        raise UserError(sentence(error, given, given)) from None
     count = 0
     for defect in chain(unlisted.values(), *map(all_defects, sequences)):
         print(defect, flush=True)
         count += 1
     for note in chain(*map(unscored_objects, sequences)):
         print(note)
+    if empty := sum(sequence.lists_no_object for sequence in sequences):
+        print(f"{empty} pictures have no instance, and training leaves them out")
     frames = _counted(path for sequence in sequences for path in sequence.frames)
     masks = _counted(path for sequence in sequences for path in sequence.masks.values())
     print(

@@ -44,6 +44,7 @@ class CocoStill(Still):
     def __init__(self, name: str, image: Path, file: Path, picture: _Picture, short_side: int | None) -> None:
         super().__init__(name, image, file, short_side=short_side)
         self._picture = picture
+        self.lists_no_object = not picture.instances
 
     @property
     def folders(self) -> tuple[Path, ...]:

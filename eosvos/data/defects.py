@@ -49,7 +49,7 @@ def all_defects(sequence: FileSequence) -> Iterator[str]:
         _check_size(sequence, path, labels.shape)
 
     files = _file_defects(sequence, range(sequence.num_frames), _decode_image, decode_mask)
-    yield from _each_once(files, _no_object(sequence))
+    yield from _each_once(files, () if sequence.lists_no_object else _no_object(sequence))
     # A mask that cannot be read may show further objects.
     if len(ids) == len(sequence.masks):
         yield from sequence.id_defects({i: path for path in reversed(ids) for i in ids[path]})

@@ -192,6 +192,23 @@ def test_pascal_voc_and_coco(disk, labels, capsys):
     assert "2 of 3 sequences, 2 frames, 2 masks: 2 defects" in out
 
 
+def test_pictures_without_instances_are_counted_and_no_defects(disk, capsys):
+    images = []
+    for i in range(3):
+        disk.frame(f"images/{i}.jpg")
+        images.append({"id": i, "file_name": f"{i}.jpg", "height": 24, "width": 32})
+    one = {"id": 1, "image_id": 0, "segmentation": [[8, 8, 16, 8, 16, 16, 8, 16]], "area": 64}
+    file = disk.text("a.json", json.dumps({"images": images, "annotations": [one]}))
+    check = ["check", str(disk.root / "images"), "--layout", "coco", "--annotations", str(file)]
+    assert main(check) == 0
+    note, summary = capsys.readouterr().out.splitlines()
+    assert note == "2 pictures have no instance, and training leaves them out"
+    assert summary == "3 sequences, 3 frames, 3 masks: no defects"
+    (disk.root / "images/2.jpg").write_bytes(b"")
+    assert main(check) == 1
+    assert "2.jpg cannot be read" in capsys.readouterr().out
+
+
 def test_videos_below_one_root(disk, labels, capsys):
     disk.frame("JPEGImages/cat/0.jpg")
     disk.mask("Annotations/cat/0.png", labels(1))
@@ -202,6 +219,19 @@ def test_videos_below_one_root(disk, labels, capsys):
 def test_nothing_to_list_is_one_sentence(capsys):
     assert main(["check", "nowhere", "--layout", "youtube_vos"]) == 2
     assert "nowhere does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("root", "layout", "options", "said"),
+    [
+        ("VOC", "voc2012", ["--split", "test"], "split=test must be 'train', 'val' or 'trainval'"),
+        ("VOC", "voc2012", ["--sequences", ""], "sequences=['']: must have at least 1 character"),
+        ("", "coco", ["--annotations", "a.json"], "images= must have at least 1 character"),
+    ],
+)
+def test_options_that_no_layout_takes_are_one_sentence(root, layout, options, said, capsys):
+    assert main(["check", root, "--layout", layout, *options]) == 2
+    assert " ".join(capsys.readouterr().err.split()) == said
 
 
 def test_unknown_layouts_are_refused():
