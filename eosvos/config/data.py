@@ -17,7 +17,8 @@ class Augmentation(Settings):
     #: Smallest and largest factor of the object's size.
     scale_min: float = Field(0.75, gt=0)
     scale_max: float = Field(1.25, gt=0)
-    #: Largest shift along each axis, either way, as a share of height and width.
+    #: Largest shift along each axis, either way, as a share of height and width; before the picture is
+    #: scaled, turned and sheared, and the shift with it.
     shift: float = Field(0.0, ge=0, le=1)
     #: Largest shear, either way, degrees.
     shear: float = Field(0.0, ge=0, le=60)

@@ -37,8 +37,8 @@ class Contents:
     """What is in a video file.
 
     size: (height, width) as it is shown. rotation: counterclockwise, in quarters. stamps: when each frame is
-    shown, ascending, in units of `clock` seconds. in_turn: whether frames are told by their order, as the file
-    gives them the times of others. keys: when each key frame is shown; none where the file cannot be
+    shown, ascending, in units of `clock` seconds. in_turn: whether frames are told by their order, as the
+    file gives them the times of others. keys: when each key frame is shown; none where the file cannot be
     read from there. broken: whether there were more frames.
     """
 
