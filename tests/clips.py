@@ -32,10 +32,11 @@ def clip(
     stamps: Sequence[int] | None = None,
     aspect: Fraction | None = None,
     sound: str | None = None,
+    sound_rate: int = 16000,
     options: dict[str, str] | None = None,
     coding: dict[str, str] | None = None,
 ) -> Path:
-    """Write a video of 25 frames a second, or shown at `stamps` in 1/100 s, with a second of `sound`.
+    """Write a video of 25 frames a second, or shown at `stamps` in 1/100 s, with a second of `sound`, a tone.
 
     options: of the container. coding: of the codec.
     """
@@ -48,17 +49,17 @@ def clip(
         video.time_base = video.codec_context.time_base = clock
         if aspect is not None:
             video.codec_context.sample_aspect_ratio = aspect
-        audio = out.add_stream(sound, rate=16000, layout="mono") if sound else None
+        audio = out.add_stream(sound, rate=sound_rate, layout="mono") if sound else None
         for t in range(length):
             frame = av.VideoFrame.from_ndarray(picture(t), "rgb24")
             frame.pts, frame.time_base = int(Fraction(t, 25) / clock) if stamps is None else stamps[t], clock
             out.mux(video.encode(frame))
         out.mux(video.encode())
         if audio is not None:
-            tone = np.sin(np.arange(16000) / 5).astype(np.float32)[None] / 2
+            tone = np.sin(np.arange(sound_rate) * 3200 / sound_rate).astype(np.float32)[None] / 2
             frame = av.AudioFrame.from_ndarray((tone * 32767).astype(np.int16), "s16", "mono")
-            frame.sample_rate, frame.pts = 16000, 0
-            frames = av.AudioResampler(audio.codec_context.format, "mono", 16000).resample(frame)
+            frame.sample_rate, frame.pts = sound_rate, 0
+            frames = av.AudioResampler(audio.codec_context.format, "mono", sound_rate).resample(frame)
             for packet in (packet for one in [*frames, None] for packet in audio.encode(one)):
                 out.mux(packet)
     return path

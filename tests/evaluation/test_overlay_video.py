@@ -46,20 +46,63 @@ def names(folder: ResultsFolder) -> set[str]:
     return {path.relative_to(folder.root).as_posix() for path in folder.root.rglob("*.*")}
 
 
-def test_an_overlay_has_the_same_bytes_each_time(tmp_path):
+def overlaid(path: Path, sound: Path | None = None) -> Path:
+    """The overlay of 12 frames, a tenth of a second each, with the sound of a file."""
+
     def image(t: int) -> torch.Tensor:
         row, column = torch.meshgrid(torch.arange(48), torch.arange(64), indexing="ij")
         block = (column - 20 - t) ** 2 + (row - 20) ** 2 < 100
         return torch.stack([column * 3 + t * 5, row * 4, block * 220]).to(torch.uint8)
 
-    sequence, written = SimpleNamespace(size=SIZE, sound=None, checked_image=image), set()
-    sequence.frame_times = tuple(Fraction(t, 10) for t in range(12))
-    for _ in range(10):
-        with overlay_video(tmp_path / "overlay.mp4", sequence) as add:
-            for t in range(12):
-                add(t, torch.zeros(SIZE, dtype=torch.uint8))
-        written.add((tmp_path / "overlay.mp4").read_bytes())
-    assert len(written) == 1
+    times = tuple(Fraction(t, 10) for t in range(12))
+    sequence = SimpleNamespace(size=SIZE, sound=sound, checked_image=image, frame_times=times)
+    with overlay_video(path, sequence) as add:
+        for t in range(12):
+            add(t, torch.zeros(SIZE, dtype=torch.uint8))
+    return path
+
+
+def heard(path: Path) -> tuple[int, float]:
+    """Of an overlay with all its frames: the rate of its sound, and seconds of it; 0 without."""
+    with av.open(str(path)) as video:
+        assert len(list(video.decode(video=0))) == 12
+    with av.open(str(path)) as video:
+        rates = [stream.rate for stream in video.streams.audio]
+        samples = sum(frame.samples for frame in video.decode(audio=0)) if rates else 0
+    return (rates[0], samples / rates[0]) if rates else (0, 0)
+
+
+def test_an_overlay_has_the_same_bytes_each_time(tmp_path):
+    assert len({overlaid(tmp_path / "overlay.mp4").read_bytes() for _ in range(10)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("suffix", "rate", "expected"),
+    [("avi", 16000, 16000), ("mkv", 16000, 16000), ("mov", 192000, 48000), ("mov", 37800, 48000)],
+)
+def test_sound_without_a_layout_or_at_a_rate_that_aac_has_not_is_heard(tmp_path, suffix, rate, expected):
+    source = clip(tmp_path / f"clip.{suffix}", sound="pcm_s16le", sound_rate=rate)
+    rate, seconds = heard(overlaid(tmp_path / "overlay.mp4", source))
+    assert rate == expected
+    assert seconds == pytest.approx(1, abs=0.1)
+
+
+def test_sound_that_breaks_off_ends_with_a_warning(tmp_path, caplog):
+    source = clip(tmp_path / "clip.mkv", sound="flac")
+    content = bytearray(source.read_bytes())
+    last = content.rindex(b"\xff\xf8")
+    content[last + 4 : last + 40] = bytes(36)
+    source.write_bytes(content)
+    _, seconds = heard(overlaid(tmp_path / "overlay.mp4", source))
+    assert 0 < seconds < 0.9
+    [message] = caplog.messages
+    assert message.startswith(f"{source}: the sound cannot be read on (")
+
+
+def test_sound_that_nobody_knows_is_left_out(tmp_path):
+    source = clip(tmp_path / "clip.mkv", sound="pcm_s16le")
+    source.write_bytes(source.read_bytes().replace(b"A_PCM/INT/LIT", b"A_NEW/INT/LIT"))
+    assert heard(overlaid(tmp_path / "overlay.mp4", source)) == (0, 0)
 
 
 @pytest.mark.parametrize("sound", [None, "aac", "pcm_s16le"])
