@@ -15,7 +15,6 @@ from eosvos.sweep.jobs import job_name
 from eosvos.sweep.space import search_settings
 from eosvos.sweep.study import Study
 from eosvos.sweep.table import VALIDATION
-from eosvos.training.loggers import close_loggers
 
 
 class ReportToStudy(Callback):
@@ -26,7 +25,6 @@ class ReportToStudy(Callback):
         module = cast(MetaModule, pl_module)
         pruned = trainer.is_global_zero and _is_pruned(module.iteration, module.scores[VALIDATION])
         if trainer.strategy.reduce_boolean_decision(pruned, all=False):
-            close_loggers(trainer.loggers)
             name = job_name(HydraConfig.get())
             abort_all_ranks(f"{name} is pruned after {module.iteration} iterations", error=Pruned)
 

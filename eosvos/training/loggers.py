@@ -1,6 +1,7 @@
 """The loggers of a training run, and what each kind takes beside figures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from wandb.errors import Error as WandbError
 
 from eosvos.config.build import build_a
 from eosvos.config.training import Config
-from eosvos.errors import UserError
+from eosvos.errors import Pruned, UserError
 from eosvos.processes import is_rank_zero
 
 
@@ -44,11 +45,20 @@ def start_loggers(config: Config) -> list[Any]:
     return loggers
 
 
-def close_loggers(loggers: list[Any]) -> None:
-    """End the runs of W&B, which would go on with the same one in the next run of a sweep."""
-    for logger in loggers:
-        if isinstance(logger, WandbLogger) and is_rank_zero():
-            logger.experiment.finish()
+@contextmanager
+def closing(loggers: list[Any]) -> Iterator[None]:
+    """End the runs of W&B with the block, however that ends: the next run of a sweep would go on with them."""
+    status = 1
+    try:
+        yield
+        status = 0
+    except Pruned:
+        status = 0
+        raise
+    finally:
+        for logger in loggers:
+            if isinstance(logger, WandbLogger) and is_rank_zero():
+                logger.experiment.finish(exit_code=status)
 
 
 def keep_log(output: Path) -> None:

@@ -31,7 +31,7 @@ from eosvos.setup import device_for, set_up
 from eosvos.training.callbacks import go_on
 from eosvos.training.division import keep_divisions
 from eosvos.training.final_eval import FinalEvaluation
-from eosvos.training.loggers import boards, close_loggers, start_loggers
+from eosvos.training.loggers import boards, closing, start_loggers
 from eosvos.training.resume import check_same_run
 from eosvos.training.trainer import LAST, data_module, fit
 
@@ -70,21 +70,22 @@ def train(config: Config, videos: Splits | None = None) -> TrainResult:
     if loaded and config.resume:
         check_same_run(config, loaded)
     loggers = start_loggers(config)
-    if is_rank_zero():
-        record_run(config)
-        keep_divisions(config, videos)
-    for board in boards(loggers):
-        board.run(config.model_dump() | about_run(config))
-    learner = learner_for(config, loaded)
-    initial = fit_stages(config, learner, videos, loggers, loaded.stage if loaded and config.resume else None)
-    take_signals_once_connected()
-    learned, last = (learner, LAST["meta"]) if config.iterations else (None, LAST["parent"])
-    with resumable(Path(config.output) / "checkpoints" / last):
-        rows = final_evaluation(config, videos, initial, learned)
+    with closing(loggers):
         if is_rank_zero():
-            write_report(config.output, rows)
-    say(f"Checkpoints, logs and masks: {config.output}")
-    close_loggers(loggers)
+            record_run(config)
+            keep_divisions(config, videos)
+        for board in boards(loggers):
+            board.run(config.model_dump() | about_run(config))
+        learner = learner_for(config, loaded)
+        resumed = loaded.stage if loaded and config.resume else None
+        initial = fit_stages(config, learner, videos, loggers, resumed)
+        take_signals_once_connected()
+        learned, last = (learner, LAST["meta"]) if config.iterations else (None, LAST["parent"])
+        with resumable(Path(config.output) / "checkpoints" / last):
+            rows = final_evaluation(config, videos, initial, learned)
+            if is_rank_zero():
+                write_report(config.output, rows)
+        say(f"Checkpoints, logs and masks: {config.output}")
     return TrainResult(learner, initial, rows)
 
 

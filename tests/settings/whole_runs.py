@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -116,7 +116,7 @@ class Run:
             patch.setattr("eosvos.training.trainer.VOSDataModule", NotingData)
             patch.setattr(pl.Trainer, "save_checkpoint", lambda trainer, path: None)
             patch.setattr("eosvos.training.train.file_digest", lambda path: b"digest")
-            patch.setattr("eosvos.training.train.close_loggers", lambda loggers: None)
+            patch.setattr("eosvos.training.train.closing", lambda loggers: nullcontext())
 
             def rows(evaluation: FinalEvaluation, *_: Any) -> list[Row]:
                 found.final_evaluation = evaluation

@@ -116,7 +116,6 @@ def report(folder, score):
         trainer = SimpleNamespace(
             is_global_zero=is_rank_zero(),
             strategy=SimpleNamespace(reduce_boolean_decision=lambda mine, all: any(all_gather(mine))),
-            loggers=[],
         )
         module = SimpleNamespace(iteration=2, scores={"val/J&F": score})
         try:

@@ -2,10 +2,13 @@
 
 import pytest
 import pytorch_lightning as pl
-from helpers import config
+import wandb
+from helpers import LIGHT, SMALL, config, prepared
+from wandb_file import configuration, records
 
-from eosvos.errors import UserError
+from eosvos.errors import Pruned, UserError
 from eosvos.training.loggers import start_loggers
+from eosvos.training.train import train
 
 
 def test_wandb_without_a_key_is_one_sentence(tmp_path, monkeypatch):
@@ -35,3 +38,32 @@ def test_loggers_write_into_the_folder_of_the_run(tmp_path):
     for logger in loggers:
         assert isinstance(logger, pl.loggers.Logger)
         assert logger.log_dir.startswith(str(tmp_path / "run"))
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """W&B offline, which the process remembers until it is told to forget."""
+    wandb.teardown()
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    yield
+    wandb.teardown()
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_run_that_fails_or_is_pruned_is_at_its_end_in_wandb_before_the_next_begins(tmp_path, monkeypatch):
+    ends = [UserError("a frame is broken"), Pruned("it is worse than others")]
+    for seed, end in enumerate(ends):
+
+        def stop(*_, end=end):
+            raise end
+
+        monkeypatch.setattr("eosvos.training.train.fit_stages", stop)
+        with pytest.raises(type(end)):
+            train(*prepared(*SMALL, LIGHT, "logger=wandb", f"seed={seed}", output=tmp_path / str(seed)))
+    # When it ends, W&B has written all.
+    wandb.teardown()
+    for seed, status in enumerate((1, 0)):
+        assert configuration(tmp_path / str(seed) / "wandb")["seed"] == seed
+        [last] = [one.exit for one in records(tmp_path / str(seed) / "wandb") if one.HasField("exit")]
+        assert last.exit_code == status
