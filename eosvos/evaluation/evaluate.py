@@ -44,13 +44,13 @@ def evaluate(config: Config, videos: Splits | None = None) -> list[Row]:
     config, loaded = with_checkpoint(config)
     if loaded:
         config = config.model_copy(update={"finetune": finetune_for(config, loaded)})
-    if is_rank_zero():
-        record_run(config)
     learner = learner_for(config, loaded)
     digest = loaded.digest if loaded else None
     # When all that is wrong with the configuration has been said, by one process.
     connect(config.trainer)
     folders = broadcast_from_rank_zero(lambda: open_results(config, digest, config.overwrite))
+    if is_rank_zero():
+        record_run(config)
     predictor = Predictor(
         learner.to(device_for(config.trainer.accelerator)), config.finetune, seed=config.seed
     )

@@ -16,13 +16,14 @@ from eosvos.config.training import Config
 from eosvos.data.splits import Videos
 from eosvos.errors import UserError
 from eosvos.evaluation.provenance import RECORD
+from eosvos.evaluation.reports import REPORTS
 from eosvos.evaluation.results import MANIFEST, ResultsFolder
 from eosvos.processes import is_rank_zero
 from eosvos.writing import check_apart, check_writable
 
 VALIDATION = "validation"
 """The folder of what validations leave behind."""
-WRITTEN = (*RECORD, "report.json", "report.csv", "report.md", "checkpoints", VALIDATION)
+WRITTEN = (*RECORD, *REPORTS, "checkpoints", VALIDATION)
 """What a run replaces in its folder."""
 
 
@@ -108,12 +109,17 @@ def is_same_job(folder: Path) -> bool:
     return run_mode() == RunMode.MULTIRUN and _recorded(folder, "overrides") == job_overrides()
 
 
+def is_resumed_in(config: Config, folder: Path) -> bool:
+    """Whether a training run goes on from a checkpoint in a folder."""
+    return config.resume and Path(str(config.checkpoint)).resolve().is_relative_to(folder.resolve())
+
+
 def _goes_on(config: Config, folder: Path, training: bool) -> bool:
     """Whether the run goes on with what the folder holds: it is resumed, or the same evaluation or job."""
     if is_same_job(folder):
         return True
     if training:
-        return config.resume and Path(str(config.checkpoint)).resolve().is_relative_to(folder.resolve())
+        return is_resumed_in(config, folder)
     return bool(_recorded(folder, "command") == sys.argv)
 
 

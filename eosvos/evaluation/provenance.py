@@ -12,7 +12,8 @@ from omegaconf import OmegaConf
 
 from eosvos.config.command_line import job_overrides
 from eosvos.config.training import Config
-from eosvos.writing import write_whole
+from eosvos.evaluation.reports import REPORTS
+from eosvos.writing import remove, write_whole
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = ("config.yaml", "run.json")
@@ -31,8 +32,12 @@ PACKAGES = (
 
 
 def record_run(config: Config) -> None:
-    """Write the resolved configuration (config.yaml) and run.json into the run's folder."""
+    """Write the resolved configuration (config.yaml) and run.json into the run's folder.
+
+    An older report goes, whose figures would pass for those of this configuration.
+    """
     folder = Path(config.output)
+    remove(folder / name for name in REPORTS)
     # First, for it marks the folder as that of a run.
     write_whole(folder / "run.json", (json.dumps(about_run(config), indent=2) + "\n").encode())
     write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config.model_dump())).encode())

@@ -6,6 +6,8 @@ from typing import Any
 
 REPORT = "report.json"
 """The table that a run ends with."""
+REPORTS = (REPORT, "report.csv", "report.md")
+"""All files of that table."""
 LEARNED = "meta-learned"
 """The setting that tells what a training run is worth; an evaluation has but one."""
 
@@ -13,10 +15,8 @@ LEARNED = "meta-learned"
 def reported_rows(folder: Path) -> list[dict[str, Any]]:
     """The rows of a report that tell what its run is worth, one for each data set.
 
-    Raises OSError or ValueError without any.
+    None where it has evaluated on nothing. Raises OSError without a report, and ValueError if it is broken.
     """
     rows = json.loads((folder / REPORT).read_text())
-    if not rows:
-        raise ValueError("it has no rows")
-    name = LEARNED if any(row["name"] == LEARNED for row in rows) else rows[0]["name"]
-    return [row for row in rows if row["name"] == name]
+    names = [row["name"] for row in rows]
+    return [row for row in rows if row["name"] == (LEARNED if LEARNED in names else names[0])]

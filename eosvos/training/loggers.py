@@ -47,7 +47,7 @@ def start_loggers(config: Config) -> list[Any]:
 
 @contextmanager
 def closing(loggers: list[Any]) -> Iterator[None]:
-    """End the runs of W&B with the block, however that ends: the next run of a sweep would go on with them."""
+    """End the runs of W&B with the block, however it ends: the next job of a sweep would go on with them."""
     status = 1
     try:
         yield

@@ -30,6 +30,7 @@ from eosvos.processes import broadcast_from_rank_zero, is_rank_zero, take_signal
 from eosvos.setup import device_for, set_up
 from eosvos.training.callbacks import go_on
 from eosvos.training.division import keep_divisions
+from eosvos.training.earlier import forget_earlier
 from eosvos.training.final_eval import FinalEvaluation
 from eosvos.training.loggers import boards, closing, start_loggers
 from eosvos.training.resume import check_same_run
@@ -69,14 +70,17 @@ def train(config: Config, videos: Splits | None = None) -> TrainResult:
     check_lr_of_inner_lrs(asked, config)
     if loaded and config.resume:
         check_same_run(config, loaded)
+    learner = learner_for(config, loaded)
+    if config.iterations:
+        check_meta(config, videos, learner)
     loggers = start_loggers(config)
     with closing(loggers):
         if is_rank_zero():
+            forget_earlier(config)
             record_run(config)
             keep_divisions(config, videos)
         for board in boards(loggers):
             board.run(config.model_dump() | about_run(config))
-        learner = learner_for(config, loaded)
         resumed = loaded.stage if loaded and config.resume else None
         initial = fit_stages(config, learner, videos, loggers, resumed)
         take_signals_once_connected()
@@ -96,8 +100,6 @@ def fit_stages(
 
     resumed: the stage that goes on from config.checkpoint, if one does.
     """
-    if config.iterations:
-        check_meta(config, videos, learner)
     resume = {resumed: config.checkpoint}
     if config.parent.steps and resumed != "meta":
         parent = ParentModule(learner, config.parent, seed=config.seed)

@@ -168,6 +168,15 @@ def test_nothing_is_written_among_the_files_of_a_benchmark(tmp_path, here, resul
         prepare()
 
 
+def test_an_evaluation_that_is_refused_leaves_the_report(run, here, tmp_path):
+    run()
+    names = ("report.json", "config.yaml")
+    before = [(tmp_path / "run" / name).read_bytes() for name in names]
+    with pytest.raises(UserError, match="holds the results of another evaluation"):
+        run("finetune.steps=2")
+    assert [(tmp_path / "run" / name).read_bytes() for name in names] == before
+
+
 @pytest.mark.parametrize("results", ["out", "clips-out", "."])
 def test_beside_what_is_read_results_are_welcome(run, here, results):
     before = content(here)

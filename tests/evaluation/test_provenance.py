@@ -62,3 +62,10 @@ def test_record_is_complete_and_resolved(tmp_path):
     assert about["seed"] == 7
     assert about["versions"]["torch"]
     assert set(about) == {"command", "overrides", "seed", "versions", "git"}
+
+
+def test_a_report_of_other_settings_goes(tmp_path):
+    for name in ("report.json", "report.csv", "report.md", "report.txt"):
+        (tmp_path / name).touch()
+    record_run(config(output=tmp_path))
+    assert [path.name for path in tmp_path.glob("report.*")] == ["report.txt"]
