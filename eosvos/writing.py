@@ -111,4 +111,6 @@ def _delete(file: Path) -> None:
 def _mend(error: OSError) -> str:
     if error.errno in FULL:
         return "make room on its disk; what was there before is still whole"
+    if error.errno == errno.ENAMETOOLONG:
+        return "shorten the name of what it is of"
     return "choose another place, or make it writable"

@@ -85,3 +85,8 @@ def test_a_file_that_cannot_be_deleted_is_one_sentence(tmp_path):
 def test_a_place_that_no_file_system_has_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"results=.*too long"):
         check_writable(tmp_path / ("x" * 300) / "in", "results")
+
+
+def test_a_name_that_is_too_long_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match=r"cannot be written \(File name too long\): shorten the name"):
+        write_whole(tmp_path / ("x" * 250), b"")

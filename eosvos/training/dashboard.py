@@ -1,5 +1,6 @@
 """What a run logs, and under which names (docs/dashboard.md)."""
 
+import hashlib
 import resource
 import sys
 import time
@@ -26,6 +27,9 @@ from eosvos.training.loggers import boards
 from eosvos.writing import write_whole
 
 QUANTILES = {"min": 0.0, "5 %": 0.05, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "max": 1.0}
+
+LONGEST = 200
+"""Bytes of a file's name before its ending; file systems take 255, and while it is written it is longer."""
 
 
 class Segmented(NamedTuple):
@@ -85,7 +89,7 @@ class Dashboard(Callback):
             return
         picture = None
         if outputs.strip is not None:
-            name = quote(outputs.record.sequence, safe=" ") + ".jpg"
+            name = picture_name(outputs.record.sequence)
             picture = self._folder(pl_module) / self.val_sets[dataloader_idx] / name
             outputs.strip.save(picture)
         number = batch_idx * trainer.world_size + trainer.global_rank
@@ -119,6 +123,14 @@ class Dashboard(Callback):
     def _folder(self, pl_module: pl.LightningModule) -> Path:
         """Where the files of this validation belong."""
         return self.folder / f"{cast(MetaModule, pl_module).iteration:06d}"
+
+
+def picture_name(sequence: str) -> str:
+    """The file name of the picture of a sequence, which may have any name; a long one is cut."""
+    quoted = quote(sequence, safe=" ")
+    if len(quoted) > LONGEST:
+        quoted = f"{quoted[:LONGEST]}-{hashlib.sha256(sequence.encode()).hexdigest()[:8]}"
+    return f"{quoted}.jpg"
 
 
 def log_scalars(loggers: Sequence[Logger], scalars: Mapping[str, float], iteration: int) -> None:

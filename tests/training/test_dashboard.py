@@ -15,7 +15,9 @@ from wandb_file import configuration, history, records
 
 from eosvos.evaluation.provenance import git_state
 from eosvos.meta.learner import MetaGradient
+from eosvos.training.dashboard import picture_name
 from eosvos.training.train import train
+from eosvos.writing import write_whole
 
 ROWS = re.findall(r"^\| `(\S+)` \| (\w+) \|", (ROOT / "docs/dashboard.md").read_text(), flags=re.MULTILINE)
 OF_LOGGERS = {"step", "trainer/global_step", "_step", "_runtime", "_timestamp"}
@@ -160,3 +162,11 @@ def test_the_table_of_inner_learning_rates_has_their_quantiles(run):
         assert quantiles == sorted(quantiles)
         assert quantiles[0] <= float(last[f"inner_lr/{block}"]) * 1.001
         assert quantiles[-1] >= float(last[f"inner_lr/{block}"]) * 0.999
+
+
+def test_a_picture_has_a_name_of_its_own_that_file_systems_take(tmp_path):
+    names = ["a/b c", "\u7334" * 28, "\u7334" * 85, "\u7334" * 84 + "\u9e1f"]
+    for name in names:
+        write_whole(tmp_path / picture_name(name), b"")
+    assert len(list(tmp_path.iterdir())) == len(names)
+    assert (tmp_path / "a%2Fb c.jpg").exists()
