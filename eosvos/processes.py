@@ -7,8 +7,10 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from subprocess import Popen
 from types import FrameType
@@ -22,8 +24,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-# How long processes wait for one another: some have longer videos to segment than others.
-TIMEOUT = timedelta(hours=2)
+# How long processes wait for one another: one may segment a video for days when all others are done. It is
+# not this that ends the others when one dies: Lightning's observer kills all when one fails that the main one
+# has started, these end with the main one (`kill_with_rank_zero`), and torchrun and SLURM see to theirs. In
+# milliseconds it is below 2^31, what poll(2) takes.
+TIMEOUT = timedelta(weeks=2)
+# The number of the main process, in the environment of those that it starts.
+MAIN = "EOSVOS_MAIN"
 # Where Linux (cgroup v2) says how much processor time a container gets in how much time, or max.
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 # What `interrupt` has raised; the first counts.
@@ -52,8 +59,13 @@ def take_signals(handler: Any) -> dict[int, Any]:
 
 
 def take_signals_alone(handler: Any) -> None:
-    """Handle them in the main process; the others ignore them, for it waits until they are connected."""
+    """Handle them in the main process; the others ignore them, for it waits until they are connected.
+
+    They end when the main one is gone that has started them.
+    """
     take_signals(handler if is_rank_zero() else signal.SIG_IGN)
+    if not is_rank_zero() and os.environ.get(MAIN) == str(os.getppid()):
+        _watch_parent()
 
 
 def take_signals_once_connected() -> None:
@@ -99,8 +111,10 @@ def abort_all_ranks(
 def kill_with_rank_zero(others: Callable[[], list[Popen[Any]]]) -> None:
     """End the processes that this one has started when it ends, for whatever reason: they would wait for it.
 
-    others: is asked when this process exits; the list is emptied.
+    others: is asked when this process exits; the list is emptied. Where it is killed, they notice themselves.
     """
+    if is_rank_zero():
+        os.environ[MAIN] = str(os.getpid())
 
     def end() -> None:
         processes = others()
@@ -111,6 +125,19 @@ def kill_with_rank_zero(others: Callable[[], list[Popen[Any]]]) -> None:
             process.kill()
 
     atexit.register(end)
+
+
+@cache
+def _watch_parent() -> None:
+    """Kill this process once its parent is gone: in a collective on a GPU, it might not notice."""
+    parent = os.getppid()
+
+    def wait() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def end_with_parent() -> None:

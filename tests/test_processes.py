@@ -1,13 +1,19 @@
 """What processes do together: each test runs two real ones, connected by gloo."""
 
 import os
+import subprocess
+import sys
+from datetime import timedelta
 
 import pytest
 import torch
+from commands import PATIENCE
+from helpers import ROOT
 from ranks import of_two_processes
 
 from eosvos.errors import UserError
 from eosvos.processes import (
+    TIMEOUT,
     all_gather,
     all_reduce_sum,
     broadcast_from_rank_zero,
@@ -76,6 +82,36 @@ def failing(folder):
 
 def test_bad_input_in_one_process_ends_all_and_the_main_one_says_it(two_processes):
     assert two_processes(failing) == ["says: frame 1 is broken", "ends silently with 0"]
+
+
+OTHER = """
+import time
+from eosvos.processes import interrupt, take_signals_alone
+take_signals_alone(interrupt)
+print("ready", flush=True)
+time.sleep(30)
+print("left over")
+"""
+MAIN = f"""
+import os, subprocess, sys, time
+from eosvos.processes import kill_with_rank_zero
+kill_with_rank_zero(list)
+subprocess.Popen([sys.executable, "-c", {OTHER!r}], env={{**os.environ, "LOCAL_RANK": "1"}})
+time.sleep(60)
+"""
+
+
+def test_the_others_end_when_the_main_one_is_killed():
+    main = subprocess.Popen([sys.executable, "-c", MAIN], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert main.stdout.readline() == "ready\n"
+    main.kill()
+    # At an end when nobody is left who could write.
+    assert main.communicate(timeout=PATIENCE)[0] == ""
+
+
+def test_processes_wait_for_days_for_one_with_a_long_video():
+    assert timedelta(days=7) < TIMEOUT
+    assert TIMEOUT / timedelta(milliseconds=1) < 2**31, "poll(2) takes a C int"
 
 
 def test_one_process_needs_no_connection():
