@@ -166,7 +166,7 @@ def _scores(run: Path) -> dict[str, np.ndarray]:
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{run}/report.json is no report of eosvos ({error}): run it anew") from None
     if not found:
-        raise UserError(f"{run} has no scores: its videos have no masks to compare with")
+        raise UserError(f"{run} has no scores: name a run whose test videos have masks to compare with")
     return found
 
 

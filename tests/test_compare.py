@@ -87,5 +87,7 @@ def test_what_cannot_be_compared_is_one_sentence(runs, tmp_path):
     apart = run(tmp_path / "apart", {"z": (1, 1)}, "iterations=3")
     assert "no scored sequence in common" in refusal(runs[0], apart)
     assert "has no scores" in refusal(runs[0], run(tmp_path / "bare", {"a": (-1, 0)}))
+    (apart / "report.json").write_text("[]")
+    assert "apart has no scores: name a run whose test videos" in refusal(runs[0], apart)
     (apart / "report.json").write_text("{")
     assert "apart/report.json is no report" in refusal(runs[0], apart)

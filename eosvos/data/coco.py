@@ -114,7 +114,7 @@ def _read(path: Path, modified: int, min_area: float) -> dict[str, _Picture]:
             instances = [*known.instances, *found.pop(image["id"], ())]
             largest = sorted(instances, key=lambda one: one.area, reverse=True)[: IGNORE - 1]
             of_file[key] = known._replace(instances=tuple(largest))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} cannot be read as COCO's images and annotations ({error!r:.200}): restore it"
         ) from error

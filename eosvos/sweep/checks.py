@@ -3,7 +3,10 @@
 import copy
 import itertools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +41,7 @@ class Checks(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Check the run; its folder, of which Hydra makes use next, loses a leading ~."""
-        with user_errors():
+        with _errors():
             if search_settings(config.hydra):
                 raise UserError("sweep=optuna chooses the settings of several runs: it needs -m")
             config.hydra.run.dir = os.path.expanduser(config.hydra.run.dir)
@@ -46,7 +49,7 @@ class Checks(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Check all jobs of the sweep; its folder loses a leading ~, in what they are composed from, too."""
-        with user_errors():
+        with _errors():
             folder = config.hydra.sweep.dir = os.path.expanduser(config.hydra.sweep.dir)
             config.hydra.overrides.hydra.append(override("hydra.sweep.dir", folder))
             check_place(Path(folder), "hydra.sweep.dir")
@@ -63,7 +66,7 @@ class Checks(Callback):
 
         Another sweeper than Hydra's own tells of its jobs itself.
         """
-        with user_errors():
+        with _errors():
             if self._jobs:
                 compare_jobs(self._jobs, Path(config.hydra.sweep.dir))
 
@@ -82,6 +85,17 @@ class Checks(Callback):
             checked.append(Job(tuple(job.hydra.overrides.task), Path(found.output)))
         _check_distinct(places)
         return checked
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """As `user_errors`; other errors end the program, too, of which Hydra would make warnings."""
+    try:
+        with user_errors():
+            yield
+    except Exception as error:
+        traceback.print_exception(error)
+        sys.exit(1)
 
 
 def check_job(config: DictConfig, folder: str, training: bool) -> Config:

@@ -44,7 +44,7 @@ class Job:
     def measures(self) -> dict[str, float] | None:
         """J&F on the videos to choose by, and the final scores, all 0..1; None if it failed.
 
-        Of several data sets the final scores are means.
+        Of several data sets the final scores are means. Without any videos to test on there are none.
         """
         if not (self.folder / REPORT).is_file():
             return None

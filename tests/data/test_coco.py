@@ -131,6 +131,10 @@ def test_instances_that_enclose_nothing_are_skipped_in_training(coco):
             r"instances\.json names 0007\.jpg and 0007\.png, both called 0007: take one",
         ),
         (lambda d, c: c["annotations"][0].update(segmentation=[["a"] * 6]), "cannot be read as COCO's"),
+        (
+            lambda d, c: c["annotations"][0].update(area=None, bbox=[]),
+            "cannot be read as COCO's .*IndexError",
+        ),
         (lambda d, c: c["annotations"][0].pop("image_id"), "cannot be read as COCO's .*image_id"),
     ],
 )

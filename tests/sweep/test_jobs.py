@@ -4,6 +4,7 @@ import json
 
 import pytest
 from helpers import command_line, compose
+from hydra._internal.callbacks import Callbacks
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
@@ -103,3 +104,17 @@ def test_a_sweep_shares_each_job_among_processes(place):
     with command_line("trainer.devices=2", *MULTIRUN) as cfg:
         assert prepare(cfg)[0].trainer.devices == 2
     assert without_hydra(compose(return_hydra_config=True)) == compose()
+
+
+@pytest.mark.parametrize("event", ["on_run_start", "on_multirun_start"])
+def test_an_error_in_the_checks_ends_the_program_with_its_traceback(capsys, monkeypatch, event):
+    def broken(*_):
+        raise LookupError("nobody thought of it")
+
+    monkeypatch.setattr("eosvos.sweep.checks.search_settings", broken)
+    callbacks = Callbacks()
+    callbacks.callbacks = [Checks(training=True)]
+    with pytest.raises(SystemExit) as end:
+        getattr(callbacks, event)(compose(*MULTIRUN, return_hydra_config=True))
+    assert end.value.code == 1
+    assert "LookupError: nobody thought of it" in capsys.readouterr().err

@@ -66,3 +66,12 @@ def test_a_pruned_job_has_not_failed(jobs, tmp_path):
     compare_jobs([*jobs[:2], ended], tmp_path)
     assert [(line["failed"], line["pruned"]) for line in summary([*jobs, ended])] == [(0, 0), (1, 0), (0, 1)]
     assert "pruned" in (tmp_path / "sweep.md").read_text()
+
+
+def test_jobs_without_videos_to_test_on_have_not_failed(tmp_path):
+    first, second = (job(tmp_path, f"seed={seed}") for seed in (1, 2))
+    for one in (first, second):
+        (one.folder / "report.json").write_text("[]")
+    compare_jobs([first, second], tmp_path)
+    [line] = summary([first, second])
+    assert (line["jobs"], line["failed"], line["J&F"]) == (2, 0, None)
