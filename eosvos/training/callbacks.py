@@ -10,10 +10,13 @@ from types import FrameType
 from typing import Any, cast
 
 import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from pytorch_lightning.callbacks import Callback, Checkpoint, ModelCheckpoint, Timer
 from pytorch_lightning.plugins import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only
 
+from eosvos.config.command_line import run_mode
 from eosvos.errors import UserError
 from eosvos.models.weights import save_whole
 from eosvos.processes import abort_all_ranks, all_gather, interrupt, take_signals
@@ -21,7 +24,9 @@ from eosvos.writing import write_whole
 
 
 def go_on(checkpoint: Path) -> str:
-    """A clause: how to go on from a checkpoint."""
+    """A clause: how to go on from a checkpoint; a job of a sweep finds its own."""
+    if run_mode() == RunMode.MULTIRUN:
+        return f"go on with the same command and hydra.sweep.dir={HydraConfig.get().sweep.dir}"
     return f"go on with the same command and checkpoint={checkpoint} resume=true"
 
 

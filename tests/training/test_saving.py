@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 import torch
 from commands import PATIENCE, started, wait_for
-from helpers import LIGHT, SMALL, validated
+from helpers import LIGHT, SMALL, command_line, validated
 
 from eosvos.compat.lightning import CsvLog
 from eosvos.config.build import build
@@ -241,6 +241,17 @@ def test_a_report_that_failed_is_made_up_for(config, tmp_path, monkeypatch):
     assert caught.value.__notes__ == [f"go on with the same command and checkpoint={last} resume=true"]
     result = train(config(*settings, f"checkpoint={last}", "resume=true"))
     assert list(result.metrics) == ["meta-learned"]
+
+
+def test_a_job_of_a_sweep_goes_on_with_the_sweep(config, tmp_path, monkeypatch):
+    def failing(*_):
+        raise UserError("a frame is broken")
+
+    monkeypatch.setattr("eosvos.training.train.FinalEvaluation.rows", failing)
+    sweep = ("hydra.mode=MULTIRUN", "hydra.sweep.dir=runs/steps", f"hydra.runtime.output_dir={tmp_path}")
+    with command_line(*sweep), pytest.raises(UserError) as caught:
+        train(config(*SMALL, LIGHT, "iterations=1"))
+    assert caught.value.__notes__ == ["go on with the same command and hydra.sweep.dir=runs/steps"]
 
 
 @pytest.mark.slow
