@@ -4,6 +4,7 @@ A test may be skipped for the reasons of REASONS alone, and only where they hold
 """
 
 import shutil
+import socket
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -17,11 +18,20 @@ def _no_gpu() -> bool:
     return not torch.cuda.is_available()
 
 
+def _no_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return True
+    return False
+
+
 # Words of each reason to skip a test, and whether it holds here.
 REASONS = {
     "../shared": lambda: not (Path(__file__).resolve().parents[2] / "shared").is_dir(),
     "chromium": lambda: shutil.which("chromium") is None,
     "GPU": _no_gpu,
+    "IPv6": _no_ipv6,
     "davis2017": lambda: find_spec("davis2017") is None,
     "mount": lambda: shutil.which("unshare") is None or bool(subprocess.call(["unshare", "--mount", "true"])),
 }

@@ -90,7 +90,7 @@ def test_a_folder_that_cannot_be_written_to(tmp_path, setting, monkeypatch):
 def test_no_run_folder_where_videos_are_read(tmp_path):
     for folder in ("clip", "masks"):
         (tmp_path / folder).mkdir()
-        for name in ("0", "1"):
+        for name in ("0", "1", "2"):
             mode = "RGB" if folder == "clip" else "L"
             Image.new(mode, (32, 24), 1).save(tmp_path / folder / f"{name}.png")
     data = ("dataset=folder", f"dataset.images={tmp_path}/clip", f"dataset.masks={tmp_path}/masks")

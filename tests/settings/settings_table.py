@@ -406,7 +406,7 @@ FOLDER = {
     **common(
         images="DATA/davis-other/JPEGImages/480p",
         masks="DATA/davis-other/Annotations/480p",
-        annotated="['00000','00002']",
+        annotated="['00000','00001']",
         sequences="[cat]",
         short_side="16",
     ),

@@ -6,6 +6,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -200,6 +201,8 @@ def listening(heard: Given) -> Iterator[pytest.MonkeyPatch]:
         patch.setattr("eosvos.evaluation.evaluate.Fabric", Fabric)
         patch.setattr("eosvos.meta.checkpoint.check_trusted", note_trusted)
         patch.setattr("os.fsync", lambda file: None)
+        # Lightning's Trainer and Fabric are told its type.
+        patch.setattr("eosvos.training.trainer.device_for", lambda name: SimpleNamespace(type=name))
         for module in ("training.train", "evaluation.evaluate"):
             patch.setattr(f"eosvos.{module}.device_for", lambda name: setattr(heard, "device", name) or CPU)
         yield patch
