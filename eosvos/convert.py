@@ -33,8 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     toward = options.toward and (options.toward[0], _share(parser, options.toward[1]))
     with user_errors():
-        for checkpoint in (options.checkpoint, *(toward or ())[:1]):
-            find(checkpoint)
+        find(options.checkpoint)
+        if toward:
+            find(toward[0])
         # Takes torch, which takes seconds.
         from eosvos.meta.convert import convert_checkpoint
 

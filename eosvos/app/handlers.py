@@ -96,7 +96,7 @@ class Handlers:
         _take(session, shown, drawing)
         files = [Path(path) for path in paths or []]
         mask = uploaded_masks(files, shown, session.video, self.sessions.settings)
-        labels = session.given.get(shown, session.labels(shown))
+        labels = session.drawn_on(shown)
         session.draw(shown, mask.where(mask > 0, labels.where(~torch.isin(labels, mask), 0)))
         return _canvas(session, shown)
 

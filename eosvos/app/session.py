@@ -117,14 +117,17 @@ class Session:
         self.given = {t: self.labels(t)}
         return self.given[t]
 
+    def drawn_on(self, t: int) -> Tensor:
+        """The label map uint8 [H, W] that an editor of frame t has: `given`, or else `labels(t)`."""
+        return self.given[t] if t in self.given else self.labels(t)
+
     def draw(self, t: int, drawn: Tensor) -> None:
-        """Take the objects of a label map uint8 [H, W] that differ from the one that was drawn on, `given` or
-        else `labels(t)`, as masks of frame t.
+        """Take the objects of a label map uint8 [H, W] that differ from `drawn_on(t)` as masks of frame t.
 
         A mask of which nothing is left is taken back. Raises UserError while `run` or `write_results`
         goes on.
         """
-        changed = changed_objects(drawn.numpy(), self.given.get(t, self.labels(t)).numpy())
+        changed = changed_objects(drawn.numpy(), self.drawn_on(t).numpy())
         mask = self.masks.get(t, torch.zeros_like(drawn))
         kept = [i for i in visible_objects(mask) if i in visible_objects(drawn)]
         if not changed and kept == visible_objects(mask):

@@ -55,8 +55,8 @@ def annotated_batches(
     distinct = min(max(distinct, len(annotated)), finetune.steps * size)
     # The same tensors again, of which a frozen encoder computes the features once.
     copies = cycle(list(islice(copies, distinct)))
-    number = min(distinct // gcd(distinct, size), finetune.steps)
-    batches = [stacked(list(islice(copies, size))) for _ in range(number)]
+    # Made as they are taken.
+    batches = (stacked(list(islice(copies, size))) for _ in range(distinct // gcd(distinct, size)))
     yield from islice(cycle(batches), finetune.steps)
 
 

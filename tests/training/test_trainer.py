@@ -7,9 +7,10 @@ import pytest
 import torch
 from helpers import LIGHT, SMALL, config, prepared
 from PIL import Image
+from pytorch_lightning.accelerators import CPUAccelerator
 
 from eosvos.errors import UserError
-from eosvos.setup import device_for
+from eosvos.setup import device_for, set_up
 from eosvos.training.train import train
 from eosvos.training.trainer import data_module, make_trainer
 
@@ -127,6 +128,20 @@ def test_parent_training_of_one_object_has_no_tasks_whose_object_only_a_support_
     for stage in ("parent", "meta"):
         same = all(map(torch.equal, supports(stage, f"dataset.{kind}"), supports(stage)))
         assert same == (stage == "parent")
+
+
+def test_a_gpu_of_another_kind_is_none(config, tmp_path, monkeypatch, capsys):
+    """Of Apple's, which Lightning would take and parts of torch do not have."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr("pytorch_lightning.accelerators.MPSAccelerator.is_available", lambda: True)
+    for name in ("OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
+        monkeypatch.setenv(name, "1")
+    for accelerator, is_said in (("auto", True), ("cpu", False)):
+        given = config(*SMALL, f"trainer.accelerator={accelerator}", "trainer.devices=1", output=tmp_path)
+        assert isinstance(make_trainer(given, "meta", [], iterations=1).accelerator, CPUAccelerator)
+        set_up(given)
+        assert ("No GPU was found" in capsys.readouterr().out) == is_said
 
 
 def test_device_without_a_gpu(monkeypatch):
