@@ -171,6 +171,8 @@ def test_what_an_experiment_has_otherwise_than_the_checkpoint_is_to_be_said(run,
     with pytest.raises(UserError, match=r"proposals_none and checkpoint=\S+ differ in .*proposals \(none"):
         start(none)
     assert start(none, "segmenter.proposals=none").segmenter["proposals"] == "none"
+    with pytest.raises(UserError, match="impossible for Mask R-CNN"):
+        start("dataset.no_label=0.1")
     # Another kind of network has other settings: the checkpoint's is taken, which is said.
     start("experiment=synthetic_light_deeplab")
     assert "The network is that of checkpoint=" in capsys.readouterr().out
