@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -13,9 +13,10 @@ from pydantic import ValidationError
 from eosvos.config.app import App
 from eosvos.config.command_line import overrides
 from eosvos.config.components import DECLARED
-from eosvos.config.data import PARTS
+from eosvos.config.data import PARTS, Tasks
 from eosvos.config.explain import explain
 from eosvos.config.help import options
+from eosvos.config.meta import Meta
 from eosvos.config.models import DeepLabV3, MaskRCNN, TimmBackbone, TinyBackbone
 from eosvos.config.pretrained import find
 from eosvos.config.setting import Settings
@@ -28,6 +29,26 @@ S = TypeVar("S", bound=Settings)
 WITH_COCO = (MaskRCNN.target, DeepLabV3.target)
 UNDILATED = (TimmBackbone.target, TinyBackbone.target)
 COCO_BACKBONES = ("resnet50", "resnet101")
+NEEDED = {
+    "finetune.distinct_copies": "finetune.augment",
+    "finetune.online": "finetune.online.every",
+    "segmenter.gate_margin": "segmenter.prior",
+}
+"""Keys and groups of keys that have no effect while another setting is off."""
+NEEDED_IN_TRAINING = {
+    "parent": "parent.steps",
+    "val_every": "iterations",
+    "val_visualisations": "iterations",
+}
+OFF = (None, False, 0, "ignore")
+FOR_TRAINING = (
+    *("parent", "iterations", "minutes", "val_every", "val_visualisations", "final_eval"),
+    *("logger", "callbacks", "dataset.train", "dataset.val"),
+    *(f"dataset.{name}" for name in Tasks.model_fields),
+    *(f"meta.{name}" for name in Meta.model_fields if name not in ("inner_lr", "order", "train_encoder")),
+    *(f"trainer.{name}" for name in ("precision", "num_workers", "log_every_n_steps", "save_minutes")),
+)
+"""Keys and groups of keys that evaluate.py does not read."""
 
 
 def check(cfg: DictConfig, training: bool = True) -> Config:
@@ -44,8 +65,11 @@ def check(cfg: DictConfig, training: bool = True) -> Config:
 
 
 def check_network(config: Config) -> None:
-    """Raise UserError for what the network cannot do; that of a checkpoint is known once it is read."""
-    for problem in chain(_order(config), _frozen(config), _tasks(config)):
+    """Raise UserError for what the network cannot do, and for settings that have no effect.
+
+    What a checkpoint brings is known once it is read.
+    """
+    for problem in chain(_order(config), _frozen(config), _tasks(config), _idle(config, NEEDED)):
         raise UserError(problem)
 
 
@@ -70,6 +94,8 @@ def _declared(kind: type[S], cfg: DictConfig) -> S:
 def _combinations(config: Config, training: bool) -> Iterator[str]:
     """Values that are right by themselves, but not together or not on this machine."""
     yield from _taken_away(config)
+    if training:
+        yield from _idle(config, NEEDED_IN_TRAINING)
     yield from _data_sets(config)
     yield from _checkpoint(config)
     yield from _evaluation(config, training)
@@ -85,6 +111,26 @@ def _taken_away(config: Config) -> Iterator[str]:
         path = key.split(".")
         if text is None and placed(path, whole)[0] == path:
             yield f"{key} is needed: leave ~{key} out"
+
+
+def _idle(config: Config, needed_by: Mapping[str, str]) -> Iterator[str]:
+    """Settings of the command line that another one makes idle; defaults and presets may be."""
+    whole = config.model_dump()
+    for key in overrides():
+        for beginning, needed in needed_by.items():
+            value = placed(needed.split("."), whole)[1]
+            if _is_of(key, beginning) and key != needed and value in OFF:
+                off = "null" if value is None else str(value).lower()
+                yield f"{key} has no effect with {needed}={off}: set {needed}, or leave {key} out"
+
+
+def only_for_training() -> list[str]:
+    """The keys on the command line that evaluate.py does not read."""
+    return [key for key in overrides() if any(_is_of(key, beginning) for beginning in FOR_TRAINING)]
+
+
+def _is_of(key: str, group: str) -> bool:
+    return f"{key}.".startswith(f"{group}.")
 
 
 def _data_sets(config: Config) -> Iterator[str]:

@@ -8,6 +8,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor
 
+from eosvos.config.checks import only_for_training
 from eosvos.config.training import Config, Trainer
 from eosvos.console import console_for_people, frames_progress, say
 from eosvos.data.folder import evaluation_only_masks_message
@@ -19,7 +20,7 @@ from eosvos.evaluation.provenance import record_run
 from eosvos.evaluation.records import SequenceRecord
 from eosvos.evaluation.results import ResultsFolder
 from eosvos.evaluation.scoring import fill_folder, make_row
-from eosvos.evaluation.start import finetune_for, learner_for, with_checkpoint
+from eosvos.evaluation.start import learner_for, with_checkpoint
 from eosvos.evaluation.submission import write_submission
 from eosvos.evaluation.tables import Row, rows_table, sequence_table, write_report
 from eosvos.inference.predictor import Predictor
@@ -41,9 +42,9 @@ def evaluate(config: Config, videos: Splits | None = None) -> list[Row]:
     """
     videos = videos or list_videos(config, training=False)
     set_up(config)
-    config, loaded = with_checkpoint(config)
-    if loaded:
-        config = config.model_copy(update={"finetune": finetune_for(config, loaded)})
+    if unread := only_for_training():
+        say(f"Only train.py reads {', '.join(unread)}")
+    config, loaded = with_checkpoint(config, finetune_too=True)
     learner = learner_for(config, loaded)
     digest = loaded.digest if loaded else None
     # When all that is wrong with the configuration has been said, by one process.

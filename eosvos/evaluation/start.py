@@ -34,10 +34,11 @@ INDEPENDENT_OF_WEIGHTS = (
 )
 
 
-def with_checkpoint(config: Config) -> tuple[Config, LoadedCheckpoint | None]:
+def with_checkpoint(config: Config, finetune_too: bool = False) -> tuple[Config, LoadedCheckpoint | None]:
     """Load config.checkpoint, if any; returns the configuration with the checkpoint's model in it, too.
 
-    Raises UserError if the command line asks for another model.
+    finetune_too: and with its way to fine-tune, see `finetune_for`. Raises UserError if the command line asks
+    for another model.
     """
     if config.checkpoint is None:
         return config, None
@@ -55,6 +56,8 @@ def with_checkpoint(config: Config) -> tuple[Config, LoadedCheckpoint | None]:
             f"{weights:,} weights and {rates:,} inner learning rates after {loaded.iteration} meta iterations"
         )
     merged = loaded.model.into(config)
+    if finetune_too:
+        merged = merged.model_copy(update={"finetune": finetune_for(config, loaded)})
     brought = OmegaConf.create(merged.model_dump())
     _check_groups(config, merged)
     check_network(merged)

@@ -1,14 +1,15 @@
 """Every declared setting: what it refuses, before work."""
 
+import re
 from collections.abc import Iterator
 from typing import Any, get_args
 
 import pytest
-from helpers import compose, config, given
+from helpers import command_line, compose, config, given
 from omegaconf import OmegaConf
 from pydantic import BaseModel, ValidationError
 
-from eosvos.config.checks import check, check_network
+from eosvos.config.checks import check, check_network, only_for_training
 from eosvos.config.components import DECLARED
 from eosvos.config.data import Tasks
 from eosvos.config.setting import Settings
@@ -129,3 +130,41 @@ def test_the_network_of_a_checkpoint_is_asked_once_it_is_read(tmp_path):
             check_network(asked)
         light = config("segmenter=light_deeplab", "segmenter.loss=dice_bce")
         check_network(asked.model_copy(update={"segmenter": light.segmenter}))
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        (("finetune.online.steps=3",), "finetune.online.steps has no effect with finetune.online.every=null"),
+        (("finetune.augment=false", "finetune.distinct_copies=3"), "no effect with finetune.augment=false"),
+        (
+            ("parent.steps=0", "parent.optimizer.lr=0.1"),
+            "parent.optimizer.lr has no effect with parent.steps=0",
+        ),
+        (("iterations=0", "val_every=3"), "val_every has no effect with iterations=0: set iterations, or"),
+        (
+            ("segmenter=light_deeplab", "segmenter.prior=ignore", "segmenter.gate_margin=0.5"),
+            "segmenter.gate_margin has no effect with segmenter.prior=ignore",
+        ),
+    ],
+)
+def test_a_setting_that_another_one_makes_idle_is_refused(keys, problem):
+    with command_line(*keys) as cfg, pytest.raises(UserError, match=re.escape(problem)):
+        check(cfg)
+
+
+def test_defaults_and_presets_may_be_idle():
+    for keys in (
+        ("finetune=e_osvos_50_ona", "finetune.online.every=null"),
+        ("finetune.online.every=5", "finetune.online.steps=3"),
+        ("segmenter=light_deeplab", "segmenter.prior=gate", "segmenter.gate_margin=0.5"),
+    ):
+        with command_line(*keys) as cfg:
+            check(cfg)
+
+
+def test_evaluation_says_which_keys_only_training_reads():
+    read = ("dataset.size=[32,48]", "meta.order=first_order", "meta.inner_lr.init=0.1", "trainer.devices=1")
+    unread = ("meta.inner_steps=3", "parent.optimizer.lr=0.1", "logger=csv", "dataset.augment.flip=0")
+    with command_line(*read, *unread, "parent.steps=1", entry="evaluate"):
+        assert only_for_training() == [*(word.partition("=")[0] for word in unread), "parent.steps"]
