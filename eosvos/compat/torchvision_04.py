@@ -52,7 +52,7 @@ VERSIONS: Mapping[str, TorchvisionVersion] = {
 
 
 class VersionedTransform(GeneralizedRCNNTransform):
-    """Normalises, resizes and pads images; `min_size` None leaves them at the size that they have."""
+    """Normalises, resizes and pads images; `min_size` None leaves those within `max_size` as they are."""
 
     def __init__(
         self, settings: config.MaskRCNN, image_mean: Sequence[float], image_std: Sequence[float]
@@ -69,13 +69,13 @@ class VersionedTransform(GeneralizedRCNNTransform):
     ) -> tuple[Tensor, dict[str, Tensor] | None]:
         """Resize image [3, H, W], target boxes [N, 4] and masks [M, H, W] to the network's size."""
         short, long = sorted(image.shape[-2:])
-        min_size = self.min_size[-1]
-        if min_size is None or min(min_size / short, self.max_size / long) == 1:
+        min_size = self.min_size[-1] or short
+        if min(min_size / short, self.max_size / long) == 1:
             # An interpolation onto itself costs as much as any other; only its random draw has an effect.
             if self.training and self.draw_size:
                 self.torch_choice(self.min_size)
             return image, target
-        size = self.torch_choice(self.min_size) if self.training else min_size
+        size = self.torch_choice([min_size]) if self.training else min_size
         resized, target = _resize_image_and_masks(image, size, self.max_size, target, self.fixed_size)
         if target is not None:
             target["boxes"] = scaled_boxes(target["boxes"], image.shape[-2:], resized.shape[-2:])

@@ -180,7 +180,7 @@ def _evaluation(config: Config, training: bool) -> Iterator[str]:
 
 def _processes(config: Config, training: bool) -> Iterator[str]:
     devices = config.trainer.devices
-    batches = {"meta.batch_size": config.meta.batch_size} if training else {}
+    batches = {"meta.batch_size": config.meta.batch_size} if training and config.iterations else {}
     if training and config.parent.steps:
         batches["parent.batch_size"] = config.parent.batch_size
     for key, size in batches.items():

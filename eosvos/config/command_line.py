@@ -40,7 +40,8 @@ def devices_for(_root_: DictConfig) -> int:
     accelerator = OmegaConf.select(_root_, "trainer.accelerator")
     if accelerator != "cpu" or run_mode() != RunMode.RUN or not LAUNCHERS.isdisjoint(os.environ):
         return 1
-    stages = ("meta", "parent") if OmegaConf.select(_root_, "parent.steps") else ("meta",)
+    steps = {"meta": "iterations", "parent": "parent.steps"}
+    stages = [stage for stage, key in steps.items() if OmegaConf.select(_root_, key)]
     # What is no number, or not there, is refused when all is checked.
     sizes = [OmegaConf.select(_root_, f"{stage}.batch_size") for stage in stages]
     batches = [size for size in sizes if isinstance(size, int)]

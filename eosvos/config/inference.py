@@ -38,6 +38,7 @@ class Finetune(Settings):
     distinct_copies: int | None = Field(None, ge=1)
     #: Frames whose features are computed at once: more take more memory and less time.
     feature_batch_size: int = Field(4, ge=1)
-    #: One fixed learning rate for all weights, as after parent training alone; null: the learned ones.
+    #: One fixed learning rate for all weights, as after parent training alone; null: the learned ones. The
+    #: table at the end of training has rows of its own for either.
     fixed_lr: float | None = Field(None, gt=0)
     online: Online = Online()

@@ -18,7 +18,7 @@ class InnerLR(Settings):
     init: float = Field(1e-3, gt=0)
     #: Learn the logarithms of the learning rates, which keeps them positive and makes outer steps relative.
     log: bool = False
-    #: Upper bound of every learning rate; null: none.
+    #: Upper bound of every learning rate after an outer step; null: none.
     max: float | None = Field(None, gt=0)
     #: Largest norm of a tensor's gradient in an inner step: it keeps fine-tuning from diverging; null: any.
     max_grad_norm: float | None = Field(None, gt=0)

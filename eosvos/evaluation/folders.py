@@ -61,7 +61,8 @@ def check_folders(config: Config, training: bool) -> None:
     if config.results is not None:
         check_writable(Path(config.results), "results")
         roots = [Path(config.results), *(folder.root for folder in results_folders(config).values())]
-        fresh = training and not config.overwrite and not is_same_job(folder)
+        goes_on = is_same_job(folder) or is_resumed_in(config, folder)
+        fresh = training and not config.overwrite and not goes_on
         if fresh and any((root / MANIFEST).exists() for root in roots):
             raise UserError(
                 f"results={config.results} holds results: choose another folder, or set overwrite=true"

@@ -51,7 +51,7 @@ class ObjectTrack:
         adapted = self._segmenter is not self._after_annotation
         return {
             "diverged": self.diverged,
-            "annotated": self._annotated,
+            "annotated": self._annotated.copy(),
             "latest": self._latest,
             "recent": list(self._recent),
             "segment_prior": self._segment_prior,

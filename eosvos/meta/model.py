@@ -3,7 +3,7 @@
 from typing import Any, Literal, Self, TypeVar
 
 from eosvos.config.build import build, build_a
-from eosvos.config.components import Component
+from eosvos.config.components import DECLARED, Component
 from eosvos.config.meta import InnerLR
 from eosvos.config.models import MaskRCNN
 from eosvos.config.setting import Settings
@@ -64,7 +64,7 @@ def build_segmenter(segmenter: dict[str, Any], backbone: dict[str, Any]) -> Segm
 
     A file does, or is refused; so does coco, but for Mask R-CNN it leaves a ResNet-101 its own body.
     """
-    weights = segmenter.get("weights", "none")
+    weights = segmenter.get("weights", "none") if segmenter["_target_"] in DECLARED else "none"
     of_resnet50 = weights == "coco" and segmenter["_target_"] == MaskRCNN.target
     if weights != "none" and not (of_resnet50 and backbone.get("name") != "resnet50"):
         backbone = _weightless(backbone)
@@ -78,4 +78,6 @@ def without_weights(model: Model) -> Model:
 
 
 def _weightless(part: dict[str, Any]) -> dict[str, Any]:
-    return {**part, "weights": "none"} if "weights" in part else part
+    """A network of eosvos without weights to read; what `weights` means to another, nobody knows."""
+    declared = part["_target_"] in DECLARED and "weights" in part
+    return {**part, "weights": "none"} if declared else part

@@ -210,7 +210,9 @@ class MetaModule(pl.LightningModule):
         if sequence is None or self.evaluate is None:
             return None
         try:
-            evaluated = self.evaluate(self.learner, sequence)
+            # As the final evaluation and evaluate.py do it: precision is that of training.
+            with torch.autocast(self.device.type, enabled=False):
+                evaluated = self.evaluate(self.learner, sequence)
         except UserError as error:
             return error
         list(self._scores.values())[dataloader_idx].extend(evaluated.j_and_f)

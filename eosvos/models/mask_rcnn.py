@@ -121,6 +121,10 @@ class MaskRCNN(GeneralizedRCNN, Segmenter):
         if prior is not None:
             prior = scaled_boxes(prior.to(features.proposals[index]), features.size, size)
         proposals = add_prior_proposals(features.proposals[index], prior, size, self.settings, redetect)
+        if not len(proposals):
+            # An RPN that has diverged may have none.
+            nothing = proposals.new_zeros
+            return Detection(nothing(features.size), nothing(4), nothing(()))
         boxes, scores = self.roi_heads.detect(maps, proposals, size)
         best = self._best(boxes, scores, prior)
         box, score = boxes[best], scores[best][0]

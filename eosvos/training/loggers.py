@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,8 @@ def keep_log(output: Path) -> None:
     """Rename the CSV log of an earlier part of the run, which the logger would delete."""
     log = output / "csv" / "metrics.csv"
     if log.is_file():
-        parts = len(list(log.parent.glob("metrics*.csv")))
-        log.rename(log.with_name(f"metrics-{parts}.csv"))
+        names = (log.with_name(f"metrics-{part}.csv") for part in count(1))
+        log.rename(next(name for name in names if not name.exists()))
 
 
 class Board:

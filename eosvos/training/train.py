@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
+from eosvos.config.build import build_a
 from eosvos.config.training import Config
 from eosvos.console import console_for_people, say
 from eosvos.data.sequence import scored_frames
@@ -23,7 +25,7 @@ from eosvos.evaluation.tables import Row, rows_table, write_report
 from eosvos.meta.checkpoint import load_learner
 from eosvos.meta.learner import MetaLearner
 from eosvos.meta.module import MetaModule
-from eosvos.meta.outer import build_optimizer
+from eosvos.meta.outer import build_optimizer, torch_optimizer
 from eosvos.meta.parent import ParentModule
 from eosvos.models.weights import read_saved, save_whole
 from eosvos.processes import broadcast_from_rank_zero, is_rank_zero, take_signals_once_connected
@@ -71,8 +73,7 @@ def train(config: Config, videos: Splits | None = None) -> TrainResult:
     if loaded and config.resume:
         check_same_run(config, loaded)
     learner = learner_for(config, loaded)
-    if config.iterations:
-        check_meta(config, videos, learner)
+    check_training(config, videos, learner)
     loggers = start_loggers(config)
     with closing(loggers):
         if is_rank_zero():
@@ -113,8 +114,14 @@ def fit_stages(
     return initial
 
 
-def check_meta(config: Config, videos: Splits, learner: MetaLearner) -> None:
-    """Raise UserError for what a learner cannot be meta-trained with, before hours of parent training."""
+def check_training(config: Config, videos: Splits, learner: MetaLearner) -> None:
+    """Raise UserError for what a learner cannot be trained with, before anything of an earlier run goes."""
+    for node in config.callbacks.values():
+        build_a(Callback, node)
+    if config.parent.steps:
+        torch_optimizer(config.parent.optimizer, learner.weights())
+    if not config.iterations:
+        return
     build_optimizer(learner, config.meta.outer)
     data_module(config, videos, "meta").train_dataloader()
     for name in ("no_label", "label_inversion"):
@@ -171,14 +178,17 @@ def final_evaluation(
         _log.warning("no fixed learning rate is selected on %d videos without a frame to score", left_out)
     device = device_for(config.trainer.accelerator)
     last = Path(config.output) / "checkpoints" / LAST["meta"]
-    overwrite = config.overwrite or config.results is None
+    # What a resumed run finds there is of its own last checkpoint, which may have changed.
+    overwrite = config.overwrite or config.results is None or config.resume
+    # Rows with a fixed learning rate keep no masks.
+    shown = config.model_copy(update={"finetune": config.finetune.model_copy(update={"fixed_lr": None})})
     evaluation = FinalEvaluation(
         test=videos.test,
         selection=selection,
         finetune=config.finetune,
         lr_grid=config.final_eval.lr_grid,
         seed=config.seed,
-        folders=broadcast_from_rank_zero(lambda: open_results(config, file_digest(last).hex(), overwrite))
+        folders=broadcast_from_rank_zero(lambda: open_results(shown, file_digest(last).hex(), overwrite))
         if learned
         else None,
         visualisations=config.final_eval.visualisations,

@@ -377,3 +377,10 @@ def test_the_log_of_a_run_holds_its_errors(caplog):
         print(1 / 0)
     assert "no such thing: make one" in caplog.text
     assert "Traceback" in caplog.text
+
+
+def test_batches_of_a_stage_that_is_left_out_need_not_be_shared():
+    parent = ("parent.steps=1", "parent.batch_size=6", "meta.batch_size=4", "trainer.devices=3")
+    assert config("iterations=0", *parent).trainer.devices == 3
+    with pytest.raises(UserError, match=r"meta\.batch_size=4 cannot be shared"):
+        config(*parent)

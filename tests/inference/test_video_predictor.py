@@ -175,3 +175,11 @@ def test_a_state_that_is_stored_goes_on_as_if_nothing_had_happened(tmp_path, res
         assert (weights[0] is None) == (weights[1] is None)
         assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0] or {})
     assert weights[0] is not None, "adapted online since the correction"
+
+
+def test_a_state_does_not_change_with_the_video_that_it_is_of():
+    video = Predictor(light_learner(), Finetune(steps=1, batch_size=1), seed=3).video()
+    video.step(BLOCK.image(0), mask(1, 0))
+    state = video.state_dict()
+    video.step(BLOCK.image(1), mask(1, 20))
+    assert len(state["tracks"][1]["annotated"]) == 1

@@ -97,3 +97,9 @@ def test_a_model_goes_into_a_configuration_and_comes_out_of_it():
     merged = brought.into(other)
     assert Model.of(merged) == brought
     assert (merged.iterations, merged.meta.batch_size) == (7, other.meta.batch_size)
+
+
+def test_what_weights_are_to_a_network_of_another_package_is_its_own_matter():
+    own = {"_target_": "mypackage.backbone", "weights": None}
+    given = config("segmenter=light_deeplab").model_copy(update={"backbone": own})
+    assert without_weights(Model.of(given)).backbone == own

@@ -408,3 +408,17 @@ def test_the_number_of_an_object_makes_no_difference() -> None:
     with isolated_rng("one"):
         other = tiny().losses(images, masks * 200)
     assert all(torch.equal(one[name], other[name]) for name in LOSSES)
+
+
+@pytest.mark.parametrize("proposals", ["extend", "none"])
+def test_without_a_proposal_nothing_is_found(proposals: str) -> None:
+    """The RPN of a network that has diverged moves all of its boxes out of the picture."""
+    model = tiny(proposals=proposals)
+    with torch.no_grad():
+        model.rpn.head.bbox_pred.bias.fill_(50)
+        features = model.features(torch.rand(1, 3, 96, 128))
+        assert len(features.proposals[0]) == 0
+        found = model.detect(features, 0, None)
+    assert found.probability.shape == (96, 128)
+    assert not found.probability.any()
+    assert found.score == 0

@@ -151,11 +151,22 @@ def test_transform_equals_torchvisions(size: tuple[int, int], variant: str) -> N
 
 def test_transform_without_a_size_only_normalises_and_pads() -> None:
     image = torch.rand(3, 50, 70)
-    settings = config.MaskRCNN(min_size=None, max_size=16)
+    settings = config.MaskRCNN(min_size=None, max_size=70)
     batch, _ = VersionedTransform(settings, (0.5,) * 3, (0.25,) * 3).eval()([image])
     assert batch.image_sizes == [(50, 70)]
     assert batch.tensors.shape == (1, 3, 64, 96)
     torch.testing.assert_close(batch.tensors[0, :, :50, :70], (image - 0.5) / 0.25)
+
+
+@pytest.mark.parametrize("variant", ["published", "torchvision"])
+@pytest.mark.parametrize("training", [False, True])
+def test_transform_without_a_size_keeps_to_the_largest(variant: str, training: bool) -> None:
+    settings = config.MaskRCNN(min_size=None, max_size=35, variant=variant)
+    transform = VersionedTransform(settings, (0.5,) * 3, (0.25,) * 3).train(training)
+    target = {"boxes": torch.tensor([[10.0, 20.0, 30.0, 40.0]]), "masks": torch.ones(1, 50, 70)}
+    batch, targets = transform([torch.rand(3, 50, 70)], [target])
+    assert batch.image_sizes == [(25, 35)]
+    assert targets[0]["boxes"].tolist() == [[5, 10, 15, 20]]
 
 
 def small_heads(backbone: BackboneWithFPN, sampling_ratio: int = 2) -> ObjectRoIHeads:

@@ -79,8 +79,14 @@ def test_nothing_is_lost_to_a_run_that_cannot_be(run, tmp_path):
     weights = tmp_path / "weights.pth"
     weights.write_text("none")
     other = [part for part in RUN if not part.startswith("backbone.")]
-    for mistake in (["meta.outer.freeze=[head]"], ["backbone=resnet18", f"backbone.weights={weights}"]):
-        with pytest.raises(UserError, match=r"has no head|weights\.pth cannot be read"):
+    mistakes = (
+        ["meta.outer.freeze=[head]"],
+        ["backbone=resnet18", f"backbone.weights={weights}"],
+        ["parent.steps=1", "+parent.optimizer.speed=3"],
+        ["+callbacks.own._target_=nowhere.Own"],
+    )
+    for mistake in mistakes:
+        with pytest.raises(UserError, match=r"has no head|weights\.pth cannot be read|speed|nowhere"):
             train(*prepared(*other, *mistake, "seed=7", "overwrite=true", output=run))
     assert files(run) == before
     assert OmegaConf.load(run / "config.yaml").seed == 0

@@ -7,7 +7,7 @@ from helpers import LIGHT, SMALL, config, prepared
 from wandb_file import configuration, records
 
 from eosvos.errors import Pruned, UserError
-from eosvos.training.loggers import start_loggers
+from eosvos.training.loggers import keep_log, start_loggers
 from eosvos.training.train import train
 
 
@@ -67,3 +67,15 @@ def test_a_run_that_fails_or_is_pruned_is_at_its_end_in_wandb_before_the_next_be
         assert configuration(tmp_path / str(seed) / "wandb")["seed"] == seed
         [last] = [one.exit for one in records(tmp_path / str(seed) / "wandb") if one.HasField("exit")]
         assert last.exit_code == status
+
+
+def test_a_log_takes_the_place_of_no_other(tmp_path):
+    logs = tmp_path / "csv"
+    logs.mkdir()
+    for name in ("metrics.csv", "metrics-2.csv"):
+        (logs / name).write_text(name)
+    keep_log(tmp_path)
+    (logs / "metrics.csv").write_text("next")
+    keep_log(tmp_path)
+    texts = {path.name: path.read_text() for path in logs.iterdir()}
+    assert texts == {"metrics-1.csv": "metrics.csv", "metrics-2.csv": "metrics-2.csv", "metrics-3.csv": "next"}
