@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.conf import HydraConf
@@ -20,9 +21,9 @@ def sweep_overrides(config: DictConfig) -> list[Override]:
     """What a sweep sets, each key once: its parameters and, stronger, the command line."""
     loader = GlobalHydra.instance().config_loader()
     swept = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    parsed = OverridesParser.create(config_loader=loader).parse_overrides(
-        [*swept, *config.hydra.overrides.task]
-    )
+    # Not resolved: what refers to a job is known in the job.
+    given: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides([*swept, *given])
     return list({override.get_key_element(): override for override in parsed}.values())
 
 

@@ -14,8 +14,9 @@ class Augmentation(Settings):
     flip: float = Field(0.5, ge=0, le=1)
     #: Largest rotation about the centre, either way, degrees.
     rotation: float = Field(30.0, ge=0, le=180)
-    #: Smallest and largest factor of the object's size.
+    #: Smallest factor of the object's size.
     scale_min: float = Field(0.75, gt=0)
+    #: Largest factor of the object's size.
     scale_max: float = Field(1.25, gt=0)
     #: Largest shift along each axis, either way, as a share of height and width; before the picture is
     #: scaled, turned and sheared, and the shift with it.
@@ -161,8 +162,9 @@ class YouTubeVOS(Files):
     #: Of split train: the videos that are held_out, balanced over categories, or fit, the others; null: all.
     #: A split_file takes its place.
     part: Literal["fit", "held_out"] | None = None
-    #: How many videos are held out, and the seed that chooses them.
+    #: How many training videos are held out.
     held_out: int = Field(100, ge=1)
+    #: The seed that chooses them.
     seed: int = Field(0, ge=0)
 
     @property
@@ -189,10 +191,10 @@ class Folder(Files):
     masks: Location | None = None
     #: Names of the frames whose masks are used; null: all that have one.
     annotated: list[str] | None = Field(None, min_length=1)
-    #: Without a split_file, how many videos val and test get by lot, or, below 1, what share; a single video
-    #: is divided in time, by its masks. null: every part has all.
+    #: Without a split_file, how many videos val and test get at random, or, below 1, what share; a single
+    #: video is divided in time, by its masks. null: every part has all.
     divide: list[Annotated[float, Field(gt=0)]] | None = Field(None, min_length=2, max_length=2)
-    #: The seed of that lot.
+    #: The seed of that division.
     divide_seed: int = Field(0, ge=0)
 
     @property

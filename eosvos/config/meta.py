@@ -50,7 +50,7 @@ class Outer(Settings):
     max_grad_value: float | None = Field(None, gt=0)
     #: Largest norm of the meta-gradient, of initial weights and inner learning rates apart; null: any.
     max_grad_norm: float | None = Field(None, gt=0)
-    #: Share of the outer learning rates that a half cosine leaves at the last iteration; null: all, always.
+    #: Final outer learning rates of a half-cosine schedule, as a share of the initial ones; null: constant.
     min_lr_ratio: float | None = Field(None, ge=0, le=1)
     #: Parts of the network that keep their initial weights, though the inner loop adapts them.
     freeze: list[str] = Field(default_factory=list)
@@ -61,7 +61,7 @@ class EarlyStopping(Settings):
 
     #: Inner steps in a row without improvement after which a task's inner loop ends; null: never.
     patience: int | None = Field(None, ge=1)
-    #: Least fall of the support loss below the lowest before that is an improvement.
+    #: Smallest decrease of the support loss, below its lowest value so far, that counts as improvement.
     min_delta: float = Field(0.0, ge=0)
 
     @model_validator(mode="after")

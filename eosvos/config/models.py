@@ -78,7 +78,7 @@ class MaskRCNN(Resized):
     parts: ClassVar[frozenset[str]] = frozenset({"backbone", "rpn", "roi_heads"})
     #: Weights of the whole network: coco (with ResNet-50 or 101), none, or the path of a state dict.
     weights: Location = "coco"
-    #: Whose box losses, anchor strides and resizing: the published system's torchvision, or today's.
+    #: Box losses, anchor strides and resizing of the published system's torchvision, or of today's.
     variant: Literal["published", "torchvision"] = "published"
     #: Shorter side to which images are resized, pixels; null: as they are.
     min_size: int | None = Field(800, ge=16)
@@ -118,7 +118,7 @@ class MaskRCNN(Resized):
     select: Literal["score", "score_iou"] = "score"
     #: Least score of a detection.
     score_threshold: float = Field(0.5, ge=0, le=1)
-    #: IoU above which the lesser of two detections goes.
+    #: IoU above which, of two detections, the one with the lower score is removed.
     nms_threshold: float = Field(0.5, ge=0, le=1)
     #: Jittered copies of the true box among the proposals while adapting.
     train_jitter: int = Field(0, ge=0)

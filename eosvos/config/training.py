@@ -64,13 +64,13 @@ class Parent(Settings):
     steps: int = Field(0, ge=0)
     #: Frames in a step, over all processes.
     batch_size: int = Field(4, ge=1)
-    #: What is learned of a frame: all of its objects, or one; the others would be background.
+    #: Targets of a frame: all of its objects, or one object with the others as background.
     objects: Literal["all", "one"] = "all"
     #: Any optimiser of torch.optim, by _target_.
     optimizer: Optimizer = Field(default_factory=lambda: dict(ADAMW))
     #: Steps over which the learning rate rises to that of the optimiser.
     warmup_steps: int = Field(0, ge=0)
-    #: Share of the learning rate that a half cosine leaves at the last step; null: all, always.
+    #: Final learning rate of a half-cosine schedule, as a share of the initial one; null: constant.
     min_lr_ratio: float | None = Field(0.01, ge=0, le=1)
     #: Largest norm of the gradient; null: any.
     max_grad_norm: float | None = Field(None, gt=0)
@@ -106,7 +106,7 @@ class Trainer(Settings):
     devices: int = Field(1, ge=1)
     #: Precision of training.
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    #: Of products of float32 matrices on a GPU: high takes TF32, medium bfloat16; a CPU has the highest.
+    #: Precision of float32 matrix products on a GPU: highest, high (TF32) or medium (bfloat16).
     matmul_precision: Literal["highest", "high", "medium"] = "high"
     #: Weights and feature maps with their channels last in memory: faster for some networks alone.
     channels_last: bool = False
@@ -141,7 +141,8 @@ class Config(Settings):
     #: The folder for masks and tables; null: OUTPUT/results.
     results: Location | None = None
     #: What is written of a video: png, a mask of each frame; overlay, a video with the masks laid over it;
-    #: both; or cutout, a PNG of each frame with the objects on transparency; null: both, or png of folders.
+    #: both; or cutout, a PNG of each frame with the objects on transparency; null: both of video files, else
+    #: png.
     results_format: Literal["png", "overlay", "both", "cutout"] | None = None
     #: Replace what an earlier run of eosvos wrote into the folders of this one.
     overwrite: bool = False

@@ -160,8 +160,8 @@ def split_selection(
     selection = list(found.values())
     if final_eval.selection_videos and not selection:
         _log.warning(
-            "no fixed learning rate is compared with: no training video has a frame to score, on which one "
-            "could be selected; final_eval.selection_videos=0 is the same without this warning"
+            "no training video has a frame to score, so the final evaluation has no rows with a fixed "
+            "learning rate (final_eval.selection_videos=0 silences this)"
         )
     if not final_eval.exclude_from_training:
         return list(train), selection

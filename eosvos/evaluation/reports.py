@@ -1,6 +1,7 @@
 """What a run's folder tells of what the run reached; takes no torch."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,5 +19,10 @@ def reported_rows(folder: Path) -> list[dict[str, Any]]:
     None where it has evaluated on nothing. Raises OSError without a report, and ValueError if it is broken.
     """
     rows = json.loads((folder / REPORT).read_text())
-    names = [row["name"] for row in rows]
-    return [row for row in rows if row["name"] == (LEARNED if LEARNED in names else names[0])]
+    worth = compared_name([row["name"] for row in rows])
+    return [row for row in rows if row["name"] == worth]
+
+
+def compared_name(names: Sequence[str]) -> str | None:
+    """The setting by which runs are compared, of those in a report; None without any."""
+    return LEARNED if LEARNED in names else next(iter(names), None)

@@ -90,11 +90,11 @@ def _check_groups(config: Config, merged: Config) -> None:
     for key in INDEPENDENT_OF_WEIGHTS:
         (_, ours), (names, its) = placed(key.split("."), asked), placed(key.split("."), brought)
         if key.startswith(beginning) and key not in keys and ".".join(names) == key and ours != its:
-            differing.append(f"{key} ({ours} and {its})".replace("None", "null"))
+            differing.append(f"{key} ({ours}, {its})".replace("None", "null"))
     if differing:
         raise UserError(
-            f"{chosen} and checkpoint={config.checkpoint} differ in {', '.join(differing)}: write "
-            "KEY=VALUE for each, as you want it"
+            f"{chosen} and checkpoint={config.checkpoint} have different values of {', '.join(differing)}: "
+            "set each on the command line, KEY=VALUE"
         )
 
 
@@ -107,10 +107,11 @@ def check_lr_of_inner_lrs(config: Config, merged: Config) -> None:
     if "checkpoint" not in overrides() or key in overrides():
         return
     if lr and config.iterations and config.meta.inner_lr.log != inner_lr.log:
-        learned, other = ("the logarithms of them", "them") if inner_lr.log else ("them", "their logarithms")
+        rates, logarithms = "its inner learning rates", "the logarithms of its inner learning rates"
+        learned, other = (logarithms, rates) if inner_lr.log else (rates, logarithms)
         raise UserError(
-            f"checkpoint={config.checkpoint} has inner learning rates of which {learned} are learned, and "
-            f"{key}={lr} is meant for {other}: give {key}, such as {3e-2 if inner_lr.log else 1e-5}"
+            f"checkpoint={config.checkpoint} learns {learned}, but {key}={lr} suits {other}: set {key}, such "
+            f"as {3e-2 if inner_lr.log else 1e-5}"
         )
 
 

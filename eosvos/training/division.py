@@ -29,7 +29,7 @@ def keep_divisions(config: Config, videos: Splits) -> None:
             remove([path])
             write_split(path, parts, {"divide": settings.divide, "seed": settings.divide_seed})
             counts = ", ".join(f"{len(parts[part])} {part}" for part in PARTS)
-            say(f"The videos of {key_of(name)} are divided by lot ({counts}): {path}")
+            say(f"The videos of {key_of(name)} are divided at random ({counts}): {path}")
 
 
 def _in_time(name: str, videos: Splits) -> str:

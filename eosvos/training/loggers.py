@@ -19,6 +19,9 @@ from wandb.errors import Error as WandbError
 from eosvos.config.build import build_a
 from eosvos.config.training import Config
 from eosvos.errors import Pruned, UserError
+from eosvos.evaluation.records import MEASURES
+from eosvos.evaluation.reports import compared_name
+from eosvos.evaluation.tables import Row
 from eosvos.processes import is_rank_zero
 
 
@@ -159,6 +162,26 @@ class Wandb(Board):
 
 
 BOARDS = {CSVLogger: CsvBoard, TensorBoardLogger: TensorBoard, WandbLogger: Wandb}
+
+
+def log_final_evaluation(loggers: Sequence[Any], rows: Sequence[Row], step: int) -> None:
+    """Give loggers the table of the final evaluation, and J, F and J&F of the row that tells a run's worth.
+
+    step: the last meta iteration.
+    """
+    worth = compared_name([row.name for row in rows])
+    figures: dict[str, float] = {}
+    for row in rows:
+        values = {name: row.figures()[name] for name in MEASURES if row.name == worth}
+        prefix = f"test/{row.dataset}" if row.dataset else "test"
+        figures |= {f"{prefix}/{name}": value for name, value in values.items() if value is not None}
+    for logger, board in zip(loggers, boards(loggers), strict=False):
+        if rows:
+            board.table("test/rows", [{"row": row.title, **row.figures()} for row in rows], step)
+        if figures:
+            logger.log_metrics(figures, step)
+        # Lightning has written the rest when training ended.
+        logger.save()
 
 
 def boards(loggers: Sequence[Any]) -> list[Board]:

@@ -34,7 +34,7 @@ from eosvos.training.callbacks import go_on
 from eosvos.training.division import keep_divisions
 from eosvos.training.earlier import forget_earlier
 from eosvos.training.final_eval import FinalEvaluation
-from eosvos.training.loggers import boards, closing, start_loggers
+from eosvos.training.loggers import boards, closing, log_final_evaluation, start_loggers
 from eosvos.training.resume import check_same_run
 from eosvos.training.trainer import LAST, data_module, fit
 
@@ -90,6 +90,7 @@ def train(config: Config, videos: Splits | None = None) -> TrainResult:
             rows = final_evaluation(config, videos, initial, learned)
             if is_rank_zero():
                 write_report(config.output, rows)
+            log_final_evaluation(loggers, rows, config.iterations)
         say(f"Checkpoints, logs and masks: {config.output}")
     return TrainResult(learner, initial, rows)
 

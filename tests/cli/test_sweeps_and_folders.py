@@ -46,11 +46,13 @@ def test_a_job_that_fails_does_not_take_the_rest_along(tmp_path, monkeypatch):
     (tmp_path / "w.pth").write_text("no weights: found when the job has begun")
     network = [part for part in ONE if not part.startswith("backbone.")]
     weights = ("backbone=resnet18", "backbone.fpn_channels=16", "backbone.weights=w.pth,none")
-    done = command(tmp_path, "train.py", "-m", *network, *weights, 'hydra.sweep.dir="~/sweep"')
+    places = ('hydra.sweep.dir="~/sweep"', "results=results/${hydra:job.num}")
+    done = command(tmp_path, "train.py", "-m", *network, *weights, *places)
     assert done.returncode == 1
     sweep = tmp_path / "sweep"
     assert "w.pth cannot be read" in (sweep / "0" / "train.log").read_text()
     assert (sweep / "1" / "report.json").exists()
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["1"]
     said = done.stderr.splitlines()
     assert said[0].startswith("error: ")
     assert "w.pth cannot be read" in said[0]

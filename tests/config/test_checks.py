@@ -280,7 +280,7 @@ def test_videos_without_a_frame_to_score_are_not_selected_on(caplog):
     assert selected([first, both_ends, A], 2)[1] == [A]
     assert not caplog.text
     assert selected([first, both_ends], 2)[1] == []
-    assert "no fixed learning rate is compared with: no training video has a frame to score" in caplog.text
+    assert "no training video has a frame to score, so the final evaluation has" in caplog.text
 
 
 def test_videos_that_are_excluded_are_not_trained_on():

@@ -218,7 +218,7 @@ def test_pictures_are_not_validated_on(sets, caplog):
     with pytest.raises(UserError, match=r"dataset\.val holds still pictures \(3 of 3\).* set dataset\.val"):
         prepared(*data, "dataset.val=${dataset.train}", VIDEOS[1])
     prepared(*data, *VIDEOS, "final_eval.selection_videos=1")
-    assert "no fixed learning rate is compared with" in caplog.text
+    assert "no rows with a fixed learning rate" in caplog.text
 
 
 @pytest.mark.parametrize("dataset", ["images", "voc2012", "coco"])

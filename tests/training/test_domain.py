@@ -63,7 +63,7 @@ def test_a_checkpoint_is_measured_as_it_is_and_adapted_to_videos_that_are_kept_a
     assert {part: len(split[part]) for part in ("train", "val", "test")} == {"train": 3, "val": 1, "test": 1}
     assert [record.sequence for record in result.rows[0].records] == split["test"]
     said = " ".join(capsys.readouterr().out.split())
-    assert f"The videos of dataset are divided by lot (3 train, 1 val, 1 test): {run}/split.json" in said
+    assert f"The videos of dataset are divided at random (3 train, 1 val, 1 test): {run}/split.json" in said
     # The file gives the same parts to another run.
     again = (f"dataset.split_file={run / 'split.json'}", "dataset.divide=null")
     _, videos = prepared(*domain(disk.root, *again), output=tmp_path / "again")

@@ -78,4 +78,8 @@ def test_a_log_takes_the_place_of_no_other(tmp_path):
     (logs / "metrics.csv").write_text("next")
     keep_log(tmp_path)
     texts = {path.name: path.read_text() for path in logs.iterdir()}
-    assert texts == {"metrics-1.csv": "metrics.csv", "metrics-2.csv": "metrics-2.csv", "metrics-3.csv": "next"}
+    assert texts == {
+        "metrics-1.csv": "metrics.csv",
+        "metrics-2.csv": "metrics-2.csv",
+        "metrics-3.csv": "next",
+    }

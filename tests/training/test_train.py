@@ -168,7 +168,9 @@ def test_what_an_experiment_has_otherwise_than_the_checkpoint_is_to_be_said(run,
             return with_checkpoint(check(cfg))[0]
 
     none = "experiment=ablations/proposals_none"
-    with pytest.raises(UserError, match=r"proposals_none and checkpoint=\S+ differ in .*proposals \(none"):
+    with pytest.raises(
+        UserError, match=r"proposals_none and checkpoint=\S+ have different values of .*proposals \(none"
+    ):
         start(none)
     assert start(none, "segmenter.proposals=none").segmenter["proposals"] == "none"
     with pytest.raises(UserError, match="impossible for Mask R-CNN"):
@@ -187,7 +189,9 @@ def test_an_outer_learning_rate_of_inner_ones_is_not_taken_for_their_logarithms(
             check_lr_of_inner_lrs(asked, with_checkpoint(asked)[0])
 
     start()
-    with pytest.raises(UserError, match=r"meta\.outer\.inner_lr\.lr=1e-05 is meant for them: give .* 0\.03"):
+    with pytest.raises(
+        UserError, match=r"meta\.outer\.inner_lr\.lr=1e-05 suits its inner learning rates: set .* 0\.03"
+    ):
         start("meta=paper")
     start("meta=paper", "meta.outer.inner_lr.lr=0.03")
 
