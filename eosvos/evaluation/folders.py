@@ -60,13 +60,14 @@ def check_folders(config: Config, training: bool) -> None:
         )
     if config.results is not None:
         check_writable(Path(config.results), "results")
-        roots = [Path(config.results), *(folder.root for folder in results_folders(config).values())]
-        goes_on = is_same_job(folder) or is_resumed_in(config, folder)
-        fresh = training and not config.overwrite and not goes_on
-        if fresh and any((root / MANIFEST).exists() for root in roots):
-            raise UserError(
-                f"results={config.results} holds results: choose another folder, or set overwrite=true"
-            )
+        if training and not (config.overwrite or is_same_job(folder) or is_resumed_in(config, folder)):
+            _check_no_results(config, Path(config.results))
+
+
+def _check_no_results(config: Config, results: Path) -> None:
+    roots = [results, *(folder.root for folder in results_folders(config).values())]
+    if any((root / MANIFEST).exists() for root in roots):
+        raise UserError(f"results={results} holds results: choose another folder, or set overwrite=true")
 
 
 def check_place(folder: Path, key: str) -> None:
