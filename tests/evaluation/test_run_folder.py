@@ -54,11 +54,11 @@ def test_a_file_whose_name_is_too_long_is_not_there(tmp_path, key):
 def test_results_of_its_own_do_not_stop_a_run_that_is_resumed(tmp_path):
     results = tmp_path / "results"
     results.mkdir()
-    (results / "manifest.json").write_text("{}")
+    (results / "manifest.json").write_text('{"tables": []}')
     last = tmp_path / "run/checkpoints/last.ckpt"
     last.parent.mkdir(parents=True)
     last.touch()
     resumed = (f'results="{results}"', f'checkpoint="{last}"')
-    with pytest.raises(UserError, match="holds another run|holds results"):
+    with pytest.raises(UserError, match=r"holds another run|holds results"):
         prepare(composed(tmp_path / "run", *resumed))
     prepare(composed(tmp_path / "run", *resumed, "resume=true"))

@@ -23,7 +23,11 @@ NETWORKS = [
     ("light_deeplab", "tiny"),
     ("light_deeplab", "efficientnet_lite0"),
 ]
-MASK_RCNN, DEEPLAB = ({"_target_": one.target} for one in (models.MaskRCNN, models.DeepLabV3))
+MASK_RCNN, DEEPLAB, LIGHT, RESNET = (
+    {"_target_": one.target}
+    for one in (models.MaskRCNN, models.DeepLabV3, models.LightDeepLab, models.TorchvisionResNet)
+)
+OWN = {"_target_": "mypackage.Segmenter"}
 
 
 def test_list_is_complete():
@@ -56,15 +60,16 @@ def test_networks(segmenter, backbone):
         (DEEPLAB | {"weights": "coco"}, "resnet50", "none"),
         (DEEPLAB | {"weights": "coco"}, "resnet101", "none"),
         (DEEPLAB | {"weights": "none"}, "resnet101", "imagenet"),
-        ({}, "resnet50", "imagenet"),
+        (LIGHT, "resnet50", "imagenet"),
+        (OWN | {"weights": "mine"}, "resnet50", "imagenet"),
     ],
 )
 def test_weights_of_the_whole_network_spare_those_of_the_backbone(monkeypatch, segmenter, name, read):
     asked = []
     monkeypatch.setattr("eosvos.meta.model.build", lambda node: asked.append(dict(node)))
     monkeypatch.setattr("eosvos.meta.model.build_a", lambda kind, node, *_: asked.append(dict(node)))
-    build_segmenter(segmenter, {"name": name, "weights": "imagenet"})
-    assert asked == [{"name": name, "weights": read}, segmenter]
+    build_segmenter(segmenter, RESNET | {"name": name, "weights": "imagenet"})
+    assert asked == [RESNET | {"name": name, "weights": read}, segmenter]
 
 
 def test_file_for_the_whole_network_on_a_backbone_without_weights(tmp_path):

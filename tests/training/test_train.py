@@ -343,7 +343,8 @@ def test_a_finished_run_can_be_resumed_for_more(config, tmp_path, others):
     more = train(config(*SMALL, *constant, "iterations=2", best, "resume=true", output="rest"))
     pairs = zip(whole.learner.meta_parameters(), more.learner.meta_parameters(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
-    assert [line["step"] for line in timeless(tmp_path / "rest")] == ["1", "2"]
+    # Two iterations, and the final evaluation.
+    assert [line["step"] for line in timeless(tmp_path / "rest")] == ["1", "2", "2"]
 
 
 def test_parent_training_is_resumed_too(config, tmp_path, monkeypatch):
