@@ -37,7 +37,9 @@ PUBLISHED = ["segmenter=mask_rcnn", "backbone=resnet50", "meta=paper", "dataset.
 NOT_ENLARGED = ["segmenter.min_size=null", "segmenter.roi_samples=64"]
 PRESETS = ("e_osvos_10", "e_osvos_50_ona", "fast")
 COLUMNS = {"fp32": ("highest", False), "TF32": ("high", False), "bf16": ("high", True)}
-"""By name: the precision of products of float32 matrices, and whether there is autocast to bfloat16."""
+"""By name: the precision of products of float32 matrices, with which convolutions go, and whether there is
+autocast to bfloat16.
+"""
 SETTINGS = ("none", "channels_last", "benchmark", "compile")
 """What of `trainer` is true."""
 STEPS, FRAMES, ROUNDS = 5, 41, 7
@@ -128,11 +130,14 @@ def column(net: Network, not_enlarged: Network) -> dict[str, float]:
 def precision(name: str, device: torch.device) -> Iterator[None]:
     """Compute as a column says."""
     matrices, autocast = COLUMNS[name]
-    before = torch.get_float32_matmul_precision()
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision(matrices)
+    # Convolutions have a switch of their own, which is on unless it is turned off.
+    torch.backends.cudnn.allow_tf32 = matrices != "highest"
     with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
         yield
-    torch.set_float32_matmul_precision(before)
+    torch.set_float32_matmul_precision(before[0])
+    torch.backends.cudnn.allow_tf32 = before[1]
 
 
 @contextmanager
@@ -141,6 +146,7 @@ def setting(name: str, learner: MetaLearner) -> Iterator[None]:
     last = name == "channels_last"
     learner.to(memory_format=torch.channels_last if last else torch.contiguous_format)
     torch.backends.cudnn.benchmark = name == "benchmark"
+    torch._dynamo.reset()
     learner.segmenter.compiled = CompiledEncoder() if name == "compile" else None
     yield
     learner.to(memory_format=torch.contiguous_format)
@@ -159,22 +165,31 @@ def settings_table(net: Network) -> dict[str, list[float]]:
         4: lambda: features(net.learner, four),
     }
     for matrices, name in product(("TF32", "bf16"), SETTINGS):
-        with precision(matrices, device), setting(name, net.learner), peak(device) as gib:
+        with precision(matrices, device), setting(name, net.learner), peak(net.learner, device) as gib:
             times = [milliseconds(run, device) for run in runs.values()]
+            if name in ("benchmark", "compile"):
+                # What is compiled or tried out once, for adapted weights, too, does not count.
+                segmented(net.learner, net.finetune["e_osvos_10"], net.video)
             whole = segmented(net.learner, net.finetune["e_osvos_10"], net.video).seconds_per_step
         found[f"{matrices}, {name}"] = [*times[:2], times[2] / 4, 1000 * whole, *gib]
     return found
 
 
 @contextmanager
-def peak(device: torch.device) -> Iterator[list[float]]:
-    """The peak of what is allocated on a GPU in the block, GiB, in the list when it is over."""
+def peak(learner: MetaLearner, device: torch.device) -> Iterator[list[float]]:
+    """The peak of what a learner and the block allocate on a GPU, GiB, in the list when it is over."""
     found: list[float] = []
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+    if device.type != "cuda":
+        yield found
+        found.append(0.0)
+        return
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    # Of other networks, too.
+    before = torch.cuda.memory_allocated()
+    own = sum(weight.nbytes for weight in learner.state_dict().values())
     yield found
-    found.append(torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0)
+    found.append((torch.cuda.max_memory_allocated() - before + own) / 2**30)
 
 
 def segmented(learner: MetaLearner, finetune: Finetune, video: SyntheticVideo) -> Timing:

@@ -1,6 +1,7 @@
 """`python -m eosvos.compare RUN RUN ...`: paired differences between runs, sequence by sequence."""
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,8 +184,8 @@ def _method(run: Path) -> str:
         raise UserError(f"{run} has no config.yaml ({error.strerror}): name the folder of a run") from None
     assert isinstance(config, dict)
     if config.get("resume"):
-        # Its checkpoint is where it went on, not what it began with: nothing, as far as is known.
-        config["checkpoint"] = None
+        # Its checkpoint is where it went on, not what it began with.
+        config["checkpoint"] = json.loads((run / "run.json").read_text()).get("start")
     return OmegaConf.to_yaml({key: value for key, value in config.items() if key not in NOT_OF_THE_METHOD})
 
 

@@ -58,6 +58,20 @@ def test_a_run_that_was_resumed_is_one_of_its_setting(tmp_path):
     assert read_settings([*others, resumed, longer])[0].folders == (*others, resumed)
 
 
+def test_a_run_that_was_resumed_keeps_the_checkpoint_that_it_began_with(tmp_path):
+    (tmp_path / "parent.ckpt").touch()
+    start = f"checkpoint={tmp_path}/parent.ckpt"
+    begun = [run(tmp_path / str(seed), {"a": (0, 0)}, f"seed={seed}", start) for seed in (0, 1)]
+    scratch = run(tmp_path / "scratch", {"a": (1, 1)})
+    last = tmp_path / "1/checkpoints/last.ckpt"
+    last.parent.mkdir()
+    last.touch()
+    for folder in (tmp_path / "1", tmp_path / "elsewhere"):
+        resumed = run(folder, {"a": (0, 0)}, "seed=1", f"checkpoint={last}", "resume=true")
+        settings = read_settings([begun[0], resumed, scratch])
+        assert [setting.folders for setting in settings] == [(begun[0], resumed), (scratch,)]
+
+
 def test_tables_and_plot(runs, tmp_path, capsys):
     out = tmp_path / "out"
     main([*map(str, runs), "--out", str(out)])

@@ -20,9 +20,10 @@ from eosvos.writing import write_whole
 def sweep_overrides(config: DictConfig) -> list[Override]:
     """What a sweep sets, each key once: its parameters and, stronger, the command line."""
     loader = GlobalHydra.instance().config_loader()
-    swept = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    # Not resolved: what refers to a job is known in the job.
+    # Not resolved: what refers to a job, or to what is swept, is known in the job.
     given: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+    params: Any = OmegaConf.to_container(OmegaConf.create(config.hydra.sweeper.params or {}), resolve=False)
+    swept = [f"{key}={value}" for key, value in params.items()]
     parsed = OverridesParser.create(config_loader=loader).parse_overrides([*swept, *given])
     return list({override.get_key_element(): override for override in parsed}.values())
 

@@ -36,6 +36,9 @@ NEEDED = {
 }
 """Keys and groups of keys that have no effect while another setting is off."""
 NEEDED_IN_TRAINING = {
+    "dataset.divide_seed": "dataset.divide",
+    "final_eval.exclude_from_training": "final_eval.selection_videos",
+    "meta.outer.inner_lr.weight_decay": "meta.outer.inner_lr.lr",
     "parent": "parent.steps",
     "val_every": "iterations",
     "val_visualisations": "iterations",
@@ -240,12 +243,13 @@ def _networks(config: Config) -> Iterator[str]:
             f"segmenter.weights=coco: there are none for {name or 'this backbone'}, only for "
             f"{' and '.join(COCO_BACKBONES)}; set segmenter.weights=none"
         )
-    if backbone.get("weights") == "coco":
+    if backbone["_target_"] in DECLARED and backbone.get("weights") == "coco":
         yield "backbone.weights=coco: these are the weights of a whole segmenter; set segmenter.weights=coco"
     for part, node, known in (
         ("segmenter", segmenter, ("coco", "none")),
         ("backbone", backbone, ("coco", "imagenet", "none")),
     ):
-        weights = node.get("weights", "none")
+        # What weights are to a network of another package is its own matter.
+        weights = node.get("weights", "none") if node["_target_"] in DECLARED else "none"
         if weights not in known and not os.path.isfile(weights):
             yield f"{part}.weights={weights} is none of {', '.join(known)}, and there is no such file"

@@ -10,6 +10,8 @@ from eosvos.config.setting import Location, Settings
 class Augmentation(Settings):
     """Random changes to the frames of a task (method, section 5)."""
 
+    in_order: ClassVar[tuple[str, ...]] = ("scale_min", "scale_max")
+
     #: Probability of a horizontal flip, the same for all frames of a task.
     flip: float = Field(0.5, ge=0, le=1)
     #: Largest rotation about the centre, either way, degrees.
@@ -35,12 +37,6 @@ class Augmentation(Settings):
     frame_colours: float = Field(0.0, ge=0, le=1)
     #: Probability that the frames show an object of another training video, too, by copy and paste.
     copy_paste: float = Field(0.0, ge=0, le=1)
-
-    @model_validator(mode="after")
-    def _scales(self) -> Self:
-        if self.scale_min > self.scale_max:
-            raise ValueError(f"scale_min={self.scale_min} is above scale_max={self.scale_max}")
-        return self
 
 
 class Tasks(Settings):

@@ -108,7 +108,9 @@ def _unreadable(given: str) -> str:
 def _unknown_option(error: MissingConfigException) -> str:
     group, _, option = str(error.missing_cfg_file).rpartition("/")
     if group in ("hydra/launcher", "hydra/sweeper"):
-        kind = group.removeprefix("hydra/")
+        kind, clause = group.removeprefix("hydra/"), suggest(option, error.options or ())
+        if "did you mean" in clause:
+            return f"{group} has no option {option}: {clause}"
         package = f"hydra-{option.partition('_')[0]}-{kind}"
         return f"the {kind} {option} is not installed: uv pip install {package}, or leave {group} out"
     if f"{group}={option}" in RENAMED:

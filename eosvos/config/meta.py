@@ -1,6 +1,6 @@
 """Learning to fine-tune: the inner loop, and the outer loop that trains it."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,8 @@ RADAM = {"_target_": "torch.optim.RAdam", "lr": 1e-5, "weight_decay": 1e-3, "dec
 class InnerLR(Settings):
     """The learning rates of the inner loop (method, section 4)."""
 
+    in_order: ClassVar[tuple[str, ...]] = ("init", "max")
+
     #: One learning rate for everything, or one per tensor, per neuron (output channel) or per value (param).
     level: Literal["single", "tensor", "neuron", "param"] = "neuron"
     #: Learning rate that training starts from; but for single, each is multiplied by 0.5 to 1.5 at random.
@@ -22,12 +24,6 @@ class InnerLR(Settings):
     max: float | None = Field(None, gt=0)
     #: Largest norm of a tensor's gradient in an inner step: it keeps fine-tuning from diverging; null: any.
     max_grad_norm: float | None = Field(None, gt=0)
-
-    @model_validator(mode="after")
-    def _bound(self) -> Self:
-        if self.max is not None and self.init > self.max:
-            raise ValueError(f"init={self.init} is above max={self.max}")
-        return self
 
 
 class InnerLRGroup(Settings):

@@ -1,8 +1,8 @@
 """Networks: backbones, and the segmenters on them."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from eosvos.config.setting import Location, Settings
 
@@ -15,14 +15,9 @@ Positives = Annotated[list[Positive], Field(min_length=1)]
 class Resized(Settings):
     """A network that resizes images to a shorter side of min_size, but a longer one of max_size at most."""
 
+    in_order: ClassVar[tuple[str, ...]] = ("min_size", "max_size")
     min_size: int | None
     max_size: int | None
-
-    @model_validator(mode="after")
-    def _sizes(self) -> Self:
-        if self.min_size is not None and self.max_size is not None and self.min_size > self.max_size:
-            raise ValueError(f"min_size={self.min_size} is above max_size={self.max_size}")
-        return self
 
 
 class TorchvisionResNet(Settings):

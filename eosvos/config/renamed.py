@@ -22,4 +22,5 @@ def unknown_key(key: str, known: list[str], value: Any = None) -> str:
         if name in RENAMED:
             return f"{name} is renamed to {RENAMED[name]}"
     path, dot, name = key.rpartition(".")
-    return f"there is no key {key}: {suggest(name, known, path + dot)}"
+    beside = [other for other in known if other != "_target_"]
+    return f"there is no key {key}: {suggest(name, beside, path + dot)}"

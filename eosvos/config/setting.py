@@ -6,9 +6,9 @@ shares the comment of the field above it.
 
 import math
 import os
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator, model_validator
 
 Location = Annotated[str, AfterValidator(os.path.expanduser)]
 """A file or folder, in which a leading ~ is the home folder."""
@@ -36,6 +36,8 @@ class Settings(BaseModel):
     """Of a network: what it consists of."""
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
     """Of a data set: what it has videos for."""
+    in_order: ClassVar[tuple[str, ...]] = ()
+    """Two settings of which the first must not be above the second, where both are given."""
 
     @field_validator("*")
     @classmethod
@@ -44,6 +46,14 @@ class Settings(BaseModel):
             if isinstance(text, str) and not text.strip():
                 raise ValueError(f"{text!r} is no text")
         return value
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        values = [getattr(self, name) for name in self.in_order]
+        if None not in values and values != sorted(values):
+            given = (f"{name}={value}" for name, value in zip(self.in_order, values, strict=True))
+            raise ValueError(" is above ".join(given))
+        return self
 
 
 def _check_optimizer(values: dict[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def sentence(errors: ValidationError, values: Any, unresolved: Any) -> str:
         return f"{key} is needed: leave ~{key} out, or give it a value"
     if error["type"] == "extra_forbidden":
         beside = placed(names[:-1], values)[1]
-        return unknown_key(key, [name for name in beside if name not in (names[-1], "_target_")], value)
+        return unknown_key(key, [name for name in beside if name != names[-1]], value)
     if error["type"] == "value_error":
         return f"{key}: {message}" if key else message
     if error["type"] == "string_type" and value is not None:

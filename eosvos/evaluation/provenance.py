@@ -49,9 +49,21 @@ def about_run(config: Config) -> dict[str, Any]:
         "command": sys.argv,
         "overrides": job_overrides(),
         "seed": config.seed,
+        "start": started_from(config),
         "versions": versions(),
         "git": git_state(),
     }
+
+
+def started_from(config: Config) -> str | None:
+    """The checkpoint whose weights a run began with, however often it was resumed; None without one."""
+    if not config.resume:
+        return config.checkpoint
+    try:
+        record = json.loads((Path(str(config.checkpoint)).parent.parent / "run.json").read_text())
+        return record["start"] and str(record["start"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def versions() -> dict[str, str | None]:

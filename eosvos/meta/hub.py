@@ -29,10 +29,12 @@ def fetch(checkpoint: str | Path) -> Path:
 def upload(folder: Path, location: str) -> None:
     """Upload the files of a folder to hf://OWNER/NAME, which is made if need be; raises UserError."""
     name, revision = repository(location)
+    if revision is not None:
+        raise UserError(f"{location}: weights go to the main branch, leave @{revision} out")
     api = huggingface_hub.HfApi()
     with _hub_errors(f"{location} cannot be written"):
         api.create_repo(name, exist_ok=True)
-        api.upload_folder(repo_id=name, folder_path=folder, revision=revision)
+        api.upload_folder(repo_id=name, folder_path=folder)
 
 
 @contextmanager

@@ -24,6 +24,9 @@ class CompiledEncoder:
     def __init__(
         self, backend: str | Callable[..., object] = "inductor", with_gradients: bool = True
     ) -> None:
+        # All encoders of a process share it, in each precision and memory format; beyond it, passes would run
+        # as they are without a word.
+        torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
         self._run: Callable[[nn.Module, Tensor], Maps] = torch.compile(_run, backend=backend)
         self.with_gradients = with_gradients
 

@@ -38,6 +38,8 @@ def swept(overrides: Sequence[Override]) -> list[Override]:
             )
         if one.is_sweep_override() and one.key_or_group == "seed":
             raise UserError("sweep=optuna would choose the seed that is lucky: give one, as in seed=0")
+        if getattr(one.value(), "shuffle", False):
+            raise UserError(f"{one.input_line}: sweep=optuna chooses the order itself, leave shuffle() out")
     found = [one for one in overrides if one.is_sweep_override()]
     if not found:
         raise UserError(

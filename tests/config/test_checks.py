@@ -79,6 +79,7 @@ def sentence(*overrides, entry="train"):
         ("segmenter=null", ("name of one of its options",)),
         ("dataset=null", ("name of one of its options",)),
         ("+dataset=folder", ("without +", "dataset=OPTION")),
+        ("hydra/launcher=slrum", ("hydra/launcher has no option slrum: did you mean slurm?",)),
         ("hydra/launcher=ray", ("ray is not installed", "uv pip install hydra-ray-launcher")),
         ("hydra/launcher=ray_aws", ("hydra-ray-launcher",)),
         ("parent.optimizer.lr=nan", ("parent.optimizer", "lr=nan", "finite")),

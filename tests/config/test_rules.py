@@ -135,6 +135,7 @@ def test_the_network_of_a_checkpoint_is_asked_once_it_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("keys", "problem"),
     [
+        (("meta.outer.inner_lr.lr=0", "meta.outer.inner_lr.weight_decay=1"), "meta.outer.inner_lr.lr=0.0"),
         (("finetune.online.steps=3",), "finetune.online.steps has no effect with finetune.online.every=null"),
         (("finetune.augment=false", "finetune.distinct_copies=3"), "no effect with finetune.augment=false"),
         (

@@ -61,7 +61,7 @@ def test_record_is_complete_and_resolved(tmp_path):
     about = json.loads((tmp_path / "run" / "run.json").read_text())
     assert about["seed"] == 7
     assert about["versions"]["torch"]
-    assert set(about) == {"command", "overrides", "seed", "versions", "git"}
+    assert set(about) == {"command", "overrides", "seed", "start", "versions", "git"}
 
 
 def test_a_report_of_other_settings_goes(tmp_path):

@@ -218,7 +218,7 @@ class FakeHub:
     def create_repo(self, name: str, exist_ok: bool) -> None:
         (self.root / name).mkdir(parents=True, exist_ok=exist_ok)
 
-    def upload_folder(self, repo_id: str, folder_path: Path, revision: str | None) -> None:
+    def upload_folder(self, repo_id: str, folder_path: Path) -> None:
         shutil.copytree(folder_path, self.root / repo_id, dirs_exist_ok=True)
 
     def snapshot_download(self, name: str, revision: str | None, allow_patterns: list[str]) -> str:
@@ -255,6 +255,8 @@ def test_what_the_hub_does_not_have_is_said_in_a_sentence(saved, hub, monkeypatc
         for act in (load_checkpoint, lambda name: push_to_hub(saved["light"], name.removeprefix("hf://"))):
             with pytest.raises(UserError, match="is no repository: write hf://OWNER/NAME"):
                 act(f"hf://{name}")
+    with pytest.raises(UserError, match="weights go to the main branch, leave @v1 out"):
+        push_to_hub(saved["light"], "owner/name@v1")
     for name in ("hf://owner/absent", "hf://owner/absent@v2"):
         with pytest.raises(
             UserError, match=rf"^checkpoint={name} cannot be had \(the Hugging Face Hub answers 404\)"

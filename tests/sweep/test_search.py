@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import optuna
 import pytest
 from commands import PATIENCE, started, wait_for
-from helpers import LIGHT, SMALL, command_line
+from helpers import LIGHT, SMALL, command_line, compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -172,6 +172,7 @@ def checked(folder, *words):
     [
         ((), "has nothing to choose"),
         (("seed=1,2",), "the seed that is lucky"),
+        (("meta.inner_steps=shuffle(1,2)",), "leave shuffle() out"),
         (("meta.inner_steps=1,2", "overwrite=true"), "leave overwrite out"),
         (("iterations=2,3", "meta.batch_size=choice(4,0)"), "meta.batch_size=0 must be"),
         (("meta.inner_lr.init=interval(0.0,1)",), "meta.inner_lr.init=0.0 must be"),
@@ -183,6 +184,16 @@ def test_mistakes_are_said_before_the_first_trial(tmp_path, capsys, words, said)
         checked(tmp_path, "sweep=optuna", *words)
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_setting_may_refer_to_one_that_is_chosen(tmp_path):
+    refers = "finetune.steps=${meta.inner_steps}"
+    jobs = list(candidates(checked(tmp_path, "sweep=optuna", FIXED, "meta.inner_steps=range(2,4)", refers)))
+    assert len(jobs) == 2
+    # As Hydra writes it: a reference, when it is read again.
+    assert all(r"finetune.steps=$\{meta.inner_steps\}" in words for words in jobs)
+    composed = [compose(*words).finetune.steps for words in jobs]
+    assert composed == [2, 3]
 
 
 def test_every_value_is_checked_with_the_first_of_the_others(tmp_path):
