@@ -230,7 +230,7 @@ def main() -> None:
         network([*keys, *more], device, FRAMES) for more in ([], NOT_ENLARGED, ["meta.train_encoder=false"])
     )
     columns = table((whole, not_enlarged))
-    cuda = torch.cuda.is_available()
+    cuda = device.type == "cuda"
     name = torch.cuda.get_device_name() if cuda else "CPU"
     print(f"{name:42}" + "".join(f"{column:>17}" for column in columns))
     bare = {column: next(iter(rows.values())) for column, rows in columns.items()}

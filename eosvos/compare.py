@@ -1,7 +1,6 @@
 """`python -m eosvos.compare RUN RUN ...`: paired differences between runs, sequence by sequence."""
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from eosvos.config.messages import user_errors
 from eosvos.console import say
 from eosvos.errors import UserError
 from eosvos.evaluation.cells import cell_text, markdown, new_table, number_text, with_spread
+from eosvos.evaluation.provenance import recorded
 from eosvos.evaluation.records import MEASURES, csv_text
 from eosvos.evaluation.reports import reported_rows
 from eosvos.writing import check_writable, whole_file, write_whole
@@ -185,7 +185,7 @@ def _method(run: Path) -> str:
     assert isinstance(config, dict)
     if config.get("resume"):
         # Its checkpoint is where it went on, not what it began with.
-        config["checkpoint"] = json.loads((run / "run.json").read_text()).get("start")
+        config["checkpoint"] = recorded(run, "start")
     return OmegaConf.to_yaml({key: value for key, value in config.items() if key not in NOT_OF_THE_METHOD})
 
 

@@ -70,6 +70,8 @@ def test_a_run_that_was_resumed_keeps_the_checkpoint_that_it_began_with(tmp_path
         resumed = run(folder, {"a": (0, 0)}, "seed=1", f"checkpoint={last}", "resume=true")
         settings = read_settings([begun[0], resumed, scratch])
         assert [setting.folders for setting in settings] == [(begun[0], resumed), (scratch,)]
+    (resumed / "run.json").unlink()
+    assert len(read_settings([begun[0], resumed])) == 2, "nobody knows with what it began"
 
 
 def test_tables_and_plot(runs, tmp_path, capsys):

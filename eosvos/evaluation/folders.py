@@ -1,11 +1,9 @@
 """The folders that a run writes into: places of its own. Nothing is made or written here."""
 
-import json
 import os
 import sys
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -15,7 +13,7 @@ from eosvos.config.data import Video
 from eosvos.config.training import Config
 from eosvos.data.splits import Videos
 from eosvos.errors import UserError
-from eosvos.evaluation.provenance import RECORD
+from eosvos.evaluation.provenance import RECORD, recorded
 from eosvos.evaluation.reports import REPORTS
 from eosvos.evaluation.results import MANIFEST, ResultsFolder
 from eosvos.processes import is_rank_zero
@@ -47,7 +45,7 @@ def check_folders(config: Config, training: bool) -> None:
         # Where `output` is set, Hydra writes its log into a folder of its own.
         check_place(Path(HydraConfig.get().runtime.output_dir), "hydra.run.dir")
     taken = [name for name in WRITTEN if os.path.lexists(folder / name)]
-    goes_on, command = _goes_on(config, folder, training), _recorded(folder, "command")
+    goes_on, command = _goes_on(config, folder, training), recorded(folder, "command")
     if taken and command is None and not goes_on:
         raise UserError(
             f"{folder} holds another run or project, {taken[0]} without the run.json of eosvos: choose "
@@ -108,7 +106,7 @@ def check_unread(config: Config, test: Videos, read: Collection[Path]) -> None:
 
 def is_same_job(folder: Path) -> bool:
     """Whether this is a job of a sweep, and the folder holds one that was begun with the same settings."""
-    return run_mode() == RunMode.MULTIRUN and _recorded(folder, "overrides") == job_overrides()
+    return run_mode() == RunMode.MULTIRUN and recorded(folder, "overrides") == job_overrides()
 
 
 def is_resumed_in(config: Config, folder: Path) -> bool:
@@ -122,12 +120,4 @@ def _goes_on(config: Config, folder: Path, training: bool) -> bool:
         return True
     if training:
         return is_resumed_in(config, folder)
-    return bool(_recorded(folder, "command") == sys.argv)
-
-
-def _recorded(folder: Path, key: str) -> Any:
-    """What run.json tells of the run that a folder holds; None if there is none."""
-    try:
-        return json.loads((folder / "run.json").read_text())[key]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return bool(recorded(folder, "command") == sys.argv)

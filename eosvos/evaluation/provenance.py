@@ -59,9 +59,14 @@ def started_from(config: Config) -> str | None:
     """The checkpoint whose weights a run began with, however often it was resumed; None without one."""
     if not config.resume:
         return config.checkpoint
+    start = recorded(Path(str(config.checkpoint)).parent.parent, "start")
+    return start and str(start)
+
+
+def recorded(folder: Path, key: str) -> Any:
+    """What run.json tells of the run that a folder holds; None if there is none."""
     try:
-        record = json.loads((Path(str(config.checkpoint)).parent.parent / "run.json").read_text())
-        return record["start"] and str(record["start"])
+        return json.loads((folder / "run.json").read_text())[key]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

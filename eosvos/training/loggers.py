@@ -170,14 +170,15 @@ def log_final_evaluation(loggers: Sequence[Any], rows: Sequence[Row], step: int)
     step: the last meta iteration.
     """
     worth = compared_name([row.name for row in rows])
+    table: list[dict[str, Any]] = [{"row": row.title, **row.figures()} for row in rows]
     figures: dict[str, float] = {}
-    for row in rows:
-        values = {name: row.figures()[name] for name in MEASURES if row.name == worth}
+    for row, line in zip(rows, table, strict=True):
         prefix = f"test/{row.dataset}" if row.dataset else "test"
-        figures |= {f"{prefix}/{name}": value for name, value in values.items() if value is not None}
+        if row.name == worth:
+            figures |= {f"{prefix}/{name}": line[name] for name in MEASURES if line[name] is not None}
     for logger, board in zip(loggers, boards(loggers), strict=False):
-        if rows:
-            board.table("test/rows", [{"row": row.title, **row.figures()} for row in rows], step)
+        if table:
+            board.table("test/rows", table, step)
         if figures:
             logger.log_metrics(figures, step)
         # Lightning has written the rest when training ended.
