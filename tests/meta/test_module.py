@@ -209,6 +209,17 @@ def test_validation_averages_over_objects_and_skips_padding():
     assert metrics["val/J&F"] == pytest.approx(0.4)
 
 
+def test_validation_is_in_single_precision_whatever_training_is_in():
+    seen = []
+
+    def evaluate(learner, sequence):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return scored([(0.5, 0.5)])
+
+    fit(make_module(evaluate=evaluate), [[make_task(0, 0)]], ["one"], precision="bf16-mixed")
+    assert seen == [False]
+
+
 def test_parent_training_lowers_the_loss_and_leaves_the_inner_learning_rates():
     torch.manual_seed(0)
     learner = MetaLearner(RegressionSegmenter(), InnerLR(init=0.05))
