@@ -5,24 +5,14 @@ What it does is imported when it is asked for: any program that uses Hydra impor
 
 from typing import Any
 
-from hydra.core.plugins import Plugins
-from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
 
-class OptunaSweeper(Sweeper):
+class OptunaSweeper(BasicSweeper):
     """Lets Optuna choose the settings of a sweep's jobs; its own are those of eosvos.config.search.Search."""
 
     def __init__(self, **_: Any) -> None:
-        self.launcher = None
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Make the launcher that starts the jobs."""
-        self.config, self.hydra_context = config, hydra_context
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        super().__init__(max_batch_size=None)
 
     def sweep(self, arguments: list[str]) -> None:
         """Start jobs until the study has its trials."""

@@ -2,14 +2,13 @@
 
 import inspect
 import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from pydantic_core import PydanticUndefined
 
 from eosvos.config.app import App
-from eosvos.config.components import COMPONENTS
+from eosvos.config.components import DECLARED
 from eosvos.config.data import Tasks
 from eosvos.config.help import options_table
 from eosvos.config.search import Search
@@ -31,9 +30,8 @@ def tables() -> Iterator[tuple[str, str, type[Settings]]]:
     yield "A run", "", Config
     yield "dataset: how tasks are drawn", "dataset.", Tasks
     yield "dataset: each of several", "dataset.NAME.", Source
-    for group, components in COMPONENTS.items():
-        for name, declared in components.items():
-            yield f"{group}: {name}", f"{group}.", declared
+    for declared in DECLARED.values():
+        yield f"{declared.group}: {declared.__name__}", f"{declared.group}.", declared
     yield "sweep: optuna", "hydra.sweeper.", Search
     yield "eosvos-app", "", App
 
@@ -48,7 +46,6 @@ def reference() -> str:
 
 
 def _rows(declared: type[Settings], prefix: str) -> Iterator[str]:
-    meanings = comments(declared)
     for name, field in declared.model_fields.items():
         default = field.get_default(call_default_factory=True)
         if isinstance(default, Settings):
@@ -56,20 +53,8 @@ def _rows(declared: type[Settings], prefix: str) -> Iterator[str]:
             continue
         path = f"{prefix}PART." if name in declared.of_part else prefix
         shown = "" if default is PydanticUndefined else f"`{json.dumps(default)}`"
-        kind = _type(declared, name)
-        yield f"| `{path}{name}` | {kind} | {shown} | {meanings[name]} |"
-
-
-def comments(declared: type[Settings]) -> dict[str, str]:
-    """What the comments marked `#:` say of each setting; one without takes the comment of the one above."""
-    found: dict[str, str] = {}
-    for one in reversed(declared.__mro__):
-        if issubclass(one, Settings):
-            meaning = ""
-            for lines, name in re.findall(r"((?:    #: .*\n)*)    (\w+): ", inspect.getsource(one)):
-                meaning = " ".join(re.findall("#: (.*)", lines)) or meaning
-                found[name] = meaning
-    return found
+        meaning = " ".join(str(field.description).split())
+        yield f"| `{path}{name}` | {_type(declared, name)} | {shown} | {meaning} |"
 
 
 def _type(declared: type[Settings], name: str) -> str:

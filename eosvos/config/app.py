@@ -8,21 +8,21 @@ from eosvos.config.setting import Location, Settings
 class App(Settings):
     """The page on which a video is chosen, masks are drawn, and the objects are followed."""
 
-    #: Weights that videos are segmented with: file, folder, name, hf://OWNER/NAME.
     checkpoint: Location = "small"
-    #: Packages beside eosvos whose networks the checkpoint may ask for.
+    """Weights that videos are segmented with: file, folder, name, hf://OWNER/NAME."""
     trusted: list[str] = Field(default_factory=list)
-    #: Fixes everything that is drawn at random.
+    """Packages beside eosvos whose networks the checkpoint may ask for."""
     seed: int = Field(0, ge=0, le=2**32 - 1)
-    #: The folder that uploaded files, masks and overlays are written into, and nothing outside of it.
+    """Fixes everything that is drawn at random."""
     output: Location
-    #: The address that the page has; 0.0.0.0 lets everyone in the network use it, without a password.
+    """The folder that uploaded files, masks and overlays are written into, and nothing outside of it."""
     host: str = "127.0.0.1"
-    #: Its port.
+    """The address that the page has; 0.0.0.0 lets everyone in the network use it, without a password."""
     port: int = Field(7860, ge=1, le=65535)
-    #: The longest video, frames.
+    """Its port."""
     max_frames: int = Field(5000, ge=1)
-    #: The largest file, megabytes.
+    """The longest video, frames."""
     max_megabytes: int = Field(1000, ge=1)
-    #: The longest side of a video, pixels.
+    """The largest file, megabytes."""
     max_side: int = Field(4096, ge=16)
+    """The longest side of a video, pixels."""

@@ -8,30 +8,13 @@ from pydantic import AfterValidator
 from eosvos.config import data, models
 from eosvos.config.setting import Settings
 
-COMPONENTS: Mapping[str, Mapping[str, type[Settings]]] = {
-    "dataset": {
-        "synthetic": data.Synthetic,
-        "davis": data.Davis,
-        "youtube_vos": data.YouTubeVOS,
-        "folder": data.Folder,
-        "video": data.Video,
-        "images": data.Images,
-        "voc2012": data.VOC2012,
-        "coco": data.Coco,
-    },
-    "segmenter": {
-        "mask_rcnn": models.MaskRCNN,
-        "deeplabv3": models.DeepLabV3,
-        "light_deeplab": models.LightDeepLab,
-    },
-    "backbone": {
-        "torchvision_resnet": models.TorchvisionResNet,
-        "timm_backbone": models.TimmBackbone,
-        "tiny_backbone": models.TinyBackbone,
-    },
+DECLARED: Mapping[str, type[Settings]] = {
+    declared.target: declared
+    for room in (data, models)
+    for declared in vars(room).values()
+    if isinstance(declared, type) and issubclass(declared, Settings) and declared.target
 }
-"""Declarations of what is built by a `_target_`, by group and name; schema/NAME has their defaults."""
-DECLARED = {declared.target: declared for group in COMPONENTS.values() for declared in group.values()}
+"""Declarations of what is built by a `_target_`, by that."""
 
 
 def settings_of(node: Mapping[str, Any]) -> Settings | None:

@@ -14,51 +14,51 @@ class InnerLR(Settings):
 
     in_order: ClassVar[tuple[str, ...]] = ("init", "max")
 
-    #: One learning rate for everything, or one per tensor, per neuron (output channel) or per value (param).
     level: Literal["single", "tensor", "neuron", "param"] = "neuron"
-    #: Learning rate that training starts from; but for single, each is multiplied by 0.5 to 1.5 at random.
+    """One learning rate for all (single), or one per tensor, neuron (output channel) or value (param)."""
     init: float = Field(1e-3, gt=0)
-    #: Learn the logarithms of the learning rates, which keeps them positive and makes outer steps relative.
+    """Learning rate that training starts from; but for single, each is multiplied by 0.5 to 1.5 at random."""
     log: bool = False
-    #: Upper bound of every learning rate after an outer step; null: none.
+    """Learn the logarithms of the learning rates, which are then positive, and outer steps relative."""
     max: float | None = Field(None, gt=0)
-    #: Largest norm of a tensor's gradient in an inner step: it keeps fine-tuning from diverging; null: any.
+    """Upper bound of every learning rate after an outer step; null: none."""
     max_grad_norm: float | None = Field(None, gt=0)
+    """Largest norm of a tensor's gradient in an inner step, against divergence; null: any."""
 
 
 class InnerLRGroup(Settings):
     """The inner learning rates in the outer optimiser."""
 
-    #: Outer learning rate of the inner learning rates, or of their logarithms; 0: frozen.
     lr: float = Field(1e-5, ge=0)
-    #: Weight decay of the inner learning rates, or of their logarithms.
+    """Outer learning rate of the inner learning rates, or of their logarithms; 0: frozen."""
     weight_decay: float = Field(0.0, ge=0)
+    """Weight decay of the inner learning rates, or of their logarithms."""
 
 
 class Outer(Settings):
     """The outer optimiser, which learns initial weights and inner learning rates (method, section 6)."""
 
-    #: Any optimiser of torch.optim, by _target_; lr and weight_decay are those of the initial weights.
     optimizer: Optimizer = Field(default_factory=lambda: dict(RADAM))
-    #: Outer learning rate and weight decay of the inner learning rates (or their logarithms).
+    """Any optimiser of torch.optim, by _target_; lr and weight_decay are those of the initial weights."""
     inner_lr: InnerLRGroup = InnerLRGroup()
-    #: Bound of every value of the meta-gradient, either way, before that of the norm; null: none.
+    """Outer learning rate and weight decay of the inner learning rates (or their logarithms)."""
     max_grad_value: float | None = Field(None, gt=0)
-    #: Largest norm of the meta-gradient, of initial weights and inner learning rates apart; null: any.
+    """Bound of every value of the meta-gradient, either way, before that of the norm; null: none."""
     max_grad_norm: float | None = Field(None, gt=0)
-    #: Final outer learning rates of a half-cosine schedule, as a share of the initial ones; null: constant.
+    """Largest norm of the meta-gradient, of initial weights and inner learning rates apart; null: any."""
     min_lr_ratio: float | None = Field(None, ge=0, le=1)
-    #: Parts of the network that keep their initial weights, though the inner loop adapts them.
+    """Final outer learning rates of a half-cosine schedule, as a share of the first ones; null: constant."""
     freeze: list[str] = Field(default_factory=list)
+    """Parts of the network that keep their initial weights, though the inner loop adapts them."""
 
 
 class EarlyStopping(Settings):
     """The early end of a task's inner loop, when its support loss falls no more (method, section 6)."""
 
-    #: Inner steps in a row without improvement after which a task's inner loop ends; null: never.
     patience: int | None = Field(None, ge=1)
-    #: Smallest decrease of the support loss, below its lowest value so far, that counts as improvement.
+    """Inner steps in a row without improvement after which a task's inner loop ends; null: never."""
     min_delta: float = Field(0.0, ge=0)
+    """Smallest decrease of the support loss, below its lowest value so far, that counts as improvement."""
 
     @model_validator(mode="after")
     def _patience(self) -> Self:
@@ -70,22 +70,22 @@ class EarlyStopping(Settings):
 class Meta(Settings):
     """Meta-training (method, section 6)."""
 
-    #: Tasks in a meta iteration, over all processes; a multiple of trainer.devices.
     batch_size: int = Field(4, ge=1)
-    #: Inner steps on a task's support frame.
+    """Tasks in a meta iteration, over all processes; a multiple of trainer.devices."""
     inner_steps: int = Field(5, ge=1)
-    #: Inner gradients are constants, or are differentiated: those of the segmenter's heads, or all of them.
+    """Inner steps on a task's support frame."""
     order: Literal["first_order", "second_order_heads", "second_order"] = "first_order"
-    #: Whether the backbone is adapted and learned; the RPN always is.
+    """Inner gradients are constants, or are differentiated: those of the segmenter's heads, or all."""
     train_encoder: bool = True
-    #: Take the query loss after every inner step, not after the last one alone.
+    """Whether the backbone is adapted and learned; the RPN always is."""
     multi_step_loss: bool = False
-    #: With multi_step_loss, the weight of the query loss after each inner step; null: equal weights.
+    """Take the query loss after every inner step, not after the last one alone."""
     step_weights: list[Annotated[float, Field(ge=0)]] | None = Field(None, min_length=1)
-    #: Cut the chain of inner steps after every so many; null: never.
+    """With multi_step_loss, the weight of the query loss after each inner step; null: equal weights."""
     truncate_every: int | None = Field(None, ge=1)
-    #: Meta iterations in a row without one finite task after which training ends.
+    """Cut the chain of inner steps after every so many; null: never."""
     max_nonfinite_iterations: int = Field(10, ge=1)
+    """Meta iterations in a row without one finite task after which training ends."""
     early_stopping: EarlyStopping = EarlyStopping()
     inner_lr: InnerLR = InnerLR()
     outer: Outer = Outer()

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from eosvos.config.app import App
 from eosvos.config.command_line import devices_for
-from eosvos.config.components import COMPONENTS
+from eosvos.config.components import DECLARED
 from eosvos.config.help import options_table
 from eosvos.config.search import Search
 from eosvos.config.setting import Settings
@@ -35,18 +35,16 @@ def source_defaults(source: type[Settings]) -> dict[str, Any]:
 
 
 def register() -> None:
-    """Make the declarations known to Hydra as schema/NAME, and the functions that config files call."""
+    """Make the declarations known to Hydra as schema/CLASS, and the functions that config files call."""
     store = ConfigStore.instance()
     run = defaults(Config)
     # An option of meta/outer/optimizer fills it, and leaves no key of another.
     run["meta"]["outer"]["optimizer"] = {}
     run["dataset"] = defaults(Dataset)
-    store.store(group="schema", name="config", node=run, package="_global_")
-    store.store(group="schema", name="search", node=defaults(Search))
-    store.store(group="schema", name="app", node=defaults(App), package="_global_")
-    for group, components in COMPONENTS.items():
-        for name, declared in components.items():
-            node = source_defaults(declared) if group == "dataset" else defaults(declared)
-            store.store(group="schema", name=name, node=node)
+    store.store(group="schema", name=Config.__name__, node=run, package="_global_")
+    store.store(group="schema", name=App.__name__, node=defaults(App), package="_global_")
+    for declared in (*DECLARED.values(), Search):
+        node = source_defaults(declared) if declared.group == "dataset" else defaults(declared)
+        store.store(group="schema", name=declared.__name__, node=node)
     OmegaConf.register_new_resolver("options", options_table, replace=True)
     OmegaConf.register_new_resolver("devices_for", devices_for, replace=True)

@@ -1,7 +1,6 @@
 """How settings are declared: one field each, with its type, default, range or choices.
 
-The comment above a field, marked `#:`, says in a sentence what it means and in what unit. A field without one
-shares the comment of the field above it.
+The docstring below a field says in a sentence what it means and in what unit; it is pydantic's description.
 """
 
 import math
@@ -27,9 +26,12 @@ class Settings(BaseModel):
         allow_inf_nan=False,
         str_min_length=1,
         protected_namespaces=(),
+        use_attribute_docstrings=True,
     )
 
     target: ClassVar[str | None] = None
+    group: ClassVar[str | None] = None
+    """Of what is built by a `_target_`: the config group that it is an option of."""
     of_part: ClassVar[frozenset[str]] = frozenset()
     """Of a data set: the settings that train, val and test each have for themselves."""
     parts: ClassVar[frozenset[str]] = frozenset()

@@ -22,16 +22,16 @@ class Source(Settings):
 
     model_config = ConfigDict(extra="allow")
 
-    #: Its share of the tasks, relative to the weights of other data sets; null: its number of objects.
     weight: float | None = Field(None, gt=0)
-    #: Largest distance of query frames in its tasks; null: `dataset.frame_window`.
+    """Its share of the tasks, relative to the weights of other data sets; null: its number of objects."""
     frame_window: int | None = Field(None, ge=0)
-    #: The videos to train on; null, as in the following: none, beside another data set that has some.
+    """Largest distance of query frames in its tasks; null: `dataset.frame_window`."""
     train: Component | None = None
-    #: The videos to choose the best checkpoint by.
+    """The videos to train on; null, as in the following: none, beside another data set that has some."""
     val: Component | None = None
-    #: The videos to evaluate on.
+    """The videos to choose the best checkpoint by."""
     test: Component | None = None
+    """The videos to evaluate on."""
 
 
 def _named(value: Any) -> Any:
@@ -60,35 +60,35 @@ class Dataset(Tasks, Source):
 class Parent(Settings):
     """Supervised training on single frames before meta-training (method, section 6)."""
 
-    #: Steps; 0: none.
     steps: int = Field(0, ge=0)
-    #: Frames in a step, over all processes.
+    """Steps; 0: none."""
     batch_size: int = Field(4, ge=1)
-    #: Targets of a frame: all of its objects, or one object with the others as background.
+    """Frames in a step, over all processes."""
     objects: Literal["all", "one"] = "all"
-    #: Any optimiser of torch.optim, by _target_.
+    """Targets of a frame: all of its objects, or one object with the others as background."""
     optimizer: Optimizer = Field(default_factory=lambda: dict(ADAMW))
-    #: Steps over which the learning rate rises to that of the optimiser.
+    """Any optimiser of torch.optim, by _target_."""
     warmup_steps: int = Field(0, ge=0)
-    #: Final learning rate of a half-cosine schedule, as a share of the initial one; null: constant.
+    """Steps over which the learning rate rises to that of the optimiser."""
     min_lr_ratio: float | None = Field(0.01, ge=0, le=1)
-    #: Largest norm of the gradient; null: any.
+    """Final learning rate of a half-cosine schedule, as a share of the initial one; null: constant."""
     max_grad_norm: float | None = Field(None, gt=0)
+    """Largest norm of the gradient; null: any."""
 
 
 class FinalEval(Settings):
     """The table at the end of a training run."""
 
-    #: Fixed learning rates to compare with, ascending; the best on some training videos is taken.
     lr_grid: list[Annotated[float, Field(gt=0)]] = Field([1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2], min_length=2)
-    #: Training videos on which it is chosen; 0: no such comparison.
+    """Fixed learning rates to compare with, ascending; the best on some training videos is taken."""
     selection_videos: int = Field(8, ge=0)
-    #: A row for the weights and inner learning rates that meta-training started from, such as a checkpoint's.
+    """Training videos on which it is chosen; 0: no such comparison."""
     initialisation: bool = False
-    #: Training leaves selection_videos out, which it would know by heart after many parent steps.
+    """A row for the weights and inner learning rates that meta-training started from (a checkpoint's)."""
     exclude_from_training: bool = False
-    #: Videos of which a few segmented frames are drawn.
+    """Training leaves selection_videos out, which it would know by heart after many parent steps."""
     visualisations: int = Field(20, ge=0)
+    """Videos of which a few segmented frames are drawn."""
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:
@@ -100,83 +100,86 @@ class FinalEval(Settings):
 class Trainer(Settings):
     """Hardware, and what is shown while it works."""
 
-    #: Where to compute.
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    #: Processes (on a GPU one each); in train.py a divisor of meta.batch_size.
+    """Where to compute."""
     devices: int = Field(1, ge=1)
-    #: Precision of training.
+    """Processes (on a GPU one each); in train.py a divisor of meta.batch_size."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    #: Precision of float32 matrix products on a GPU: highest, high (TF32) or medium (bfloat16).
+    """Precision of training."""
     matmul_precision: Literal["highest", "high", "medium"] = "high"
-    #: Weights and feature maps with their channels last in memory: faster for some networks alone.
+    """Precision of float32 matrix products on a GPU: highest, high (TF32) or medium (bfloat16)."""
     channels_last: bool = False
-    #: Let cuDNN try its algorithms for each size on a GPU: faster where sizes repeat, and rounds otherwise.
+    """Weights and feature maps with their channels last in memory: faster for some networks alone."""
     benchmark: bool = False
-    #: Run the backbone by torch.compile: seconds to minutes for the first two sizes of frames, with
-    #: gradients and without. auto: on a GPU. With gradients, meta.order=first_order alone is compiled.
+    """Let cuDNN try its algorithms for each size on a GPU: faster where sizes repeat; rounds otherwise."""
     compile: bool | Literal["auto"] = False
-    #: Processes beside each of trainer.devices that prepare tasks; 0: none.
+    """Run the backbone by torch.compile: seconds to minutes for the first two sizes of frames, with gradients
+    and without. auto: on a GPU. With gradients, meta.order=first_order alone is compiled.
+    """
     num_workers: int = Field(2, ge=0)
-    #: Meta iterations between two lines in the logs.
+    """Processes beside each of trainer.devices that prepare tasks; 0: none."""
     log_every_n_steps: int = Field(1, ge=1)
-    #: Minutes between two checkpoints from which the run can be resumed; null: only at validations.
+    """Meta iterations between two lines in the logs."""
     save_minutes: float | None = Field(5.0, gt=0)
-    #: A progress bar with loss, J&F and the time left.
+    """Minutes between two checkpoints from which the run can be resumed; null: only at validations."""
     enable_progress_bar: bool = True
+    """A progress bar with loss, J&F and the time left."""
 
 
 class Config(Settings):
     """Everything that train.py and evaluate.py read."""
 
-    #: Fixes initial learning rates, tasks and everything else that is drawn at random.
     seed: int = Field(0, ge=0, le=2**32 - 1)
-    #: CPU threads of each process; null: the machine's cores shared among the processes.
+    """Fixes initial learning rates, tasks and everything else that is drawn at random."""
     threads: int | None = Field(1, ge=1)
-    #: Checkpoint to start from, with network and inner learning rates: file, folder, name, hf://OWNER/NAME.
+    """CPU threads of each process; null: the machine's cores shared among the processes."""
     checkpoint: Location | None = None
-    #: Go on with the interrupted run that wrote the checkpoint, exactly where it was.
+    """Checkpoint to start from, network and inner learning rates: file, folder, name, hf://OWNER/NAME."""
     resume: bool = False
-    #: The folder that this run writes into; to choose it, set hydra.run.dir.
+    """Go on with the interrupted run that wrote the checkpoint, exactly where it was."""
     output: Location
-    #: The folder for masks and tables; null: OUTPUT/results.
+    """The folder that this run writes into; to choose it, set hydra.run.dir."""
     results: Location | None = None
-    #: What is written of a video: png, a mask of each frame; overlay, a video with the masks laid over it;
-    #: both; or cutout, a PNG of each frame with the objects on transparency; null: both of video files, else
-    #: png.
+    """The folder for masks and tables; null: OUTPUT/results."""
     results_format: Literal["png", "overlay", "both", "cutout"] | None = None
-    #: Replace what an earlier run of eosvos wrote into the folders of this one.
+    """What is written of a video: png, a mask of each frame; overlay, a video with the masks laid over it;
+    both; or cutout, a PNG of each frame with the objects on transparency; null: both of video files, else
+    png.
+    """
     overwrite: bool = False
-    #: Of evaluate.py: write the zip of masks that the data set's evaluation server takes, into the results.
+    """Replace what an earlier run of eosvos wrote into the folders of this one."""
     submission: bool = False
-    #: Of evaluate.py: what computes J and F, eosvos itself or the official DAVIS tool, to be installed.
+    """Of evaluate.py: zip the masks, in the results, as the data set's evaluation server takes them."""
     evaluator: Literal["eosvos", "davis2017"] = "eosvos"
-    #: Packages beside eosvos whose networks a checkpoint may ask for.
+    """Of evaluate.py: what computes J and F, eosvos itself or the official DAVIS tool, to be installed."""
     trusted: list[str] = Field(default_factory=list)
-    #: Meta iterations; 0: none.
+    """Packages beside eosvos whose networks a checkpoint may ask for."""
     iterations: int = Field(50_000, ge=0)
-    #: Minutes of wall clock after which training ends, however many iterations are left, and by which the
-    #: learning rates of its schedules fall; parent and meta-training, where there are both, have half each.
-    #: How far training comes then depends on the machine and its load; null: any time.
+    """Meta iterations; 0: none."""
     minutes: float | None = Field(None, gt=0)
-    #: Meta iterations between two validations, of which the best checkpoint is kept.
+    """Minutes of wall clock after which training ends, however many iterations are left, and by which the
+    learning rates of its schedules fall; parent and meta-training, where there are both, have half each. How
+    far training comes then depends on the machine and its load; null: any time.
+    """
     val_every: int = Field(1000, ge=1)
-    #: Videos of each data set, the first ones, of which a few frames are drawn at every validation.
+    """Meta iterations between two validations, of which the best checkpoint is kept."""
     val_visualisations: int = Field(3, ge=0)
+    """Videos of each data set, the first ones, of which a few frames are drawn at every validation."""
     parent: Parent = Parent()
     meta: Meta = Meta()
     finetune: Finetune = Finetune()
     final_eval: FinalEval = FinalEval()
-    #: The data set, or several by name: the option decides which of the settings below it has.
     dataset: Dataset
-    #: The network that makes masks of feature maps, by its _target_.
+    """The data set, or several by name: the option decides which of the settings below it has."""
     segmenter: Component
-    #: The network that makes feature maps of a frame, by its _target_.
+    """The network that makes masks of feature maps, by its _target_."""
     backbone: Component
+    """The network that makes feature maps of a frame, by its _target_."""
     trainer: Trainer = Trainer()
-    #: Loggers of Lightning by any name, each with its _target_.
     logger: dict[str, Component] = Field(default_factory=dict)
-    #: Callbacks of Lightning by any name, each with its _target_.
+    """Loggers of Lightning by any name, each with its _target_."""
     callbacks: dict[str, Component] = Field(default_factory=dict)
+    """Callbacks of Lightning by any name, each with its _target_."""
 
     @property
     def minutes_of_stage(self) -> float | None:

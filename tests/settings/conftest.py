@@ -39,10 +39,10 @@ def run_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     (data / "others" / "manifest.json").write_text('{"seed": 77, "tables": []}')
     torch.save(get_model("resnet18", weights=None).state_dict(), data / "resnet18.pth")
     torch.save(timm.create_model("mobilenetv3_small_050").state_dict(), data / "mobilenet.pth")
-    saved = compose(*f"{TINY} {BASES['synthetic']} {SAVED}".split(), output=data / "saved")
+    saved = compose(*f"{TINY} {BASES['Synthetic']} {SAVED}".split(), output=data / "saved")
     torch.save(train(*prepare(saved)).learner.segmenter.state_dict(), data / "detector.pth")
     shutil.copy(data / "saved" / "checkpoints" / "last.ckpt", data / "saved.ckpt")
-    deeplab = Run(compose(*f"{TINY} {BASES['synthetic']} {BASES['deeplabv3']} seed=1".split()))
+    deeplab = Run(compose(*f"{TINY} {BASES['Synthetic']} {BASES['DeepLabV3']} seed=1".split()))
     torch.save(deeplab.network.state_dict(), data / "deeplab.pth")
     made: dict[str, Run] = {}
 

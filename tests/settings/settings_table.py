@@ -41,7 +41,7 @@ from effects import (
 from omegaconf import OmegaConf
 from whole_runs import Run, first_tasks
 
-from eosvos.config.components import COMPONENTS
+from eosvos.config.components import DECLARED
 from eosvos.config.data import Tasks
 from eosvos.config.help import CONF
 from eosvos.config.setting import Settings
@@ -49,7 +49,7 @@ from eosvos.config.training import Config
 from eosvos.models.segmenter import Features
 
 GROUPS = {
-    **{name: group for group, components in COMPONENTS.items() for name in components},
+    **{one.__name__: str(one.group) for one in DECLARED.values()},
     "csv": "logger.csv",
     "tensorboard": "logger.tensorboard",
     "wandb": "logger.wandb",
@@ -96,9 +96,8 @@ def all_settings() -> set[str]:
     """As KEY of a whole configuration, or NAME:KEY of what is built by a target."""
     by_name: dict[str, Iterator[str]] = {
         **{
-            name: declared_of_source(settings) if group == "dataset" else declared(settings)
-            for group, components in COMPONENTS.items()
-            for name, settings in components.items()
+            one.__name__: declared_of_source(one) if one.group == "dataset" else declared(one)
+            for one in DECLARED.values()
         },
         **{name: listed(file, name) for name, file in FILES.items()},
     }
@@ -116,23 +115,23 @@ PROCEDURAL = " ".join(
     for part in ("val", "test")
 )
 BASES = {
-    "synthetic": "dataset=synthetic dataset.size=[32,48] dataset.num_frames=3 dataset.val.num_videos=4 "
+    "Synthetic": "dataset=synthetic dataset.size=[32,48] dataset.num_frames=3 dataset.val.num_videos=4 "
     "dataset.test.num_videos=4",
-    "davis": "dataset=davis2017 dataset.root=DATA/davis",
-    "youtube_vos": "dataset=youtube_vos dataset.root=DATA/youtube dataset.held_out=2",
-    "folder": "dataset=folder dataset.images=DATA/davis/JPEGImages/480p "
+    "Davis": "dataset=davis2017 dataset.root=DATA/davis",
+    "YouTubeVOS": "dataset=youtube_vos dataset.root=DATA/youtube dataset.held_out=2",
+    "Folder": "dataset=folder dataset.images=DATA/davis/JPEGImages/480p "
     "dataset.masks=DATA/davis/Annotations/480p",
-    "video": "dataset=video dataset.video=DATA/videos/videos dataset.masks=DATA/videos/masks",
-    "images": f"dataset=images dataset.root=DATA/stills {PROCEDURAL}",
-    "voc2012": f"dataset=voc2012 dataset.root=DATA/voc {PROCEDURAL}",
-    "coco": f"dataset=coco dataset.images=DATA/coco/images dataset.annotations=DATA/coco/a.json "
+    "Video": "dataset=video dataset.video=DATA/videos/videos dataset.masks=DATA/videos/masks",
+    "Images": f"dataset=images dataset.root=DATA/stills {PROCEDURAL}",
+    "VOC2012": f"dataset=voc2012 dataset.root=DATA/voc {PROCEDURAL}",
+    "Coco": f"dataset=coco dataset.images=DATA/coco/images dataset.annotations=DATA/coco/a.json "
     f"dataset.min_area=9 {PROCEDURAL}",
-    "torchvision_resnet": "backbone=resnet18 backbone.weights=none backbone.fpn_channels=16 "
+    "TorchvisionResNet": "backbone=resnet18 backbone.weights=none backbone.fpn_channels=16 "
     "segmenter.anchor_sizes=[8,16,32,64,128]",
-    "timm_backbone": "backbone=timm backbone.name=mobilenetv3_small_050 backbone.weights=none "
+    "TimmBackbone": "backbone=timm backbone.name=mobilenetv3_small_050 backbone.weights=none "
     "segmenter.anchor_sizes=[8,16,32,64,128]",
-    "deeplabv3": "segmenter=deeplabv3 segmenter.weights=none backbone=resnet18 backbone.weights=none",
-    "light_deeplab": "segmenter=light_deeplab",
+    "DeepLabV3": "segmenter=deeplabv3 segmenter.weights=none backbone=resnet18 backbone.weights=none",
+    "LightDeepLab": "segmenter=light_deeplab",
     "tensorboard": "logger=tensorboard",
     "wandb": "logger=wandb logger.wandb.offline=true",
 }
@@ -199,9 +198,9 @@ PLAIN = {
     "submission": Row(
         "true",
         lambda r: ["submission" in r.evaluation],
-        base=f"{BASES['youtube_vos']} dataset.test.split=valid dataset.test.part=null",
+        base=f"{BASES['YouTubeVOS']} dataset.test.split=valid dataset.test.part=null",
     ),
-    "evaluator": Row("davis2017", lambda r: ["official" in r.evaluation], base=BASES["davis"]),
+    "evaluator": Row("davis2017", lambda r: ["official" in r.evaluation], base=BASES["Davis"]),
     "iterations": Row("3", lambda r: [len(r.meta.data.train_dataloader()), r.optimizer("meta")[1](2)]),
     "minutes": Row("30", time_limits),
     "trusted": Row(
@@ -211,7 +210,7 @@ PLAIN = {
     ),
     "val_visualisations": Row("1", lambda r: [len(r.meta.module.evaluate.drawn)]),
     "val_every": Row("2", lambda r: [r.meta.trainer.val_check_interval]),
-    "dataset": Row("davis2016", every_part, base=BASES["davis"]),
+    "dataset": Row("davis2016", every_part, base=BASES["Davis"]),
     "segmenter": Row("light_deeplab", lambda r: [type(learner(r).segmenter)]),
     "backbone": Row(
         "timm",
@@ -234,12 +233,12 @@ PLAIN = {
     "final_eval.lr_grid": Row("[0.2,0.5]", lambda r: [list(r.given.final_evaluation.lr_grid)]),
     "final_eval.selection_videos": Row("2", lambda r: [len(r.given.final_evaluation.selection)]),
     "final_eval.initialisation": Row("true", lambda r: [r.given.final_evaluation.as_initialised]),
-    "final_eval.exclude_from_training": Row("true", trained_on, base=BASES["davis"]),
+    "final_eval.exclude_from_training": Row("true", trained_on, base=BASES["Davis"]),
     "final_eval.visualisations": Row("1", visualisations),
     "callbacks": Row("pytorch_lightning.callbacks.Timer", callbacks, key="+callbacks.timer._target_"),
     "meta.batch_size": Row("4", lambda r: [len(first_tasks(r.meta.data))]),
-    "meta.inner_steps": Row("3", gradient, base=BASES["light_deeplab"]),
-    "meta.order": Row("second_order_heads", gradient, base=BASES["light_deeplab"]),
+    "meta.inner_steps": Row("3", gradient, base=BASES["LightDeepLab"]),
+    "meta.order": Row("second_order_heads", gradient, base=BASES["LightDeepLab"]),
     "meta.train_encoder": Row(
         "false",
         lambda r: [
@@ -247,14 +246,14 @@ PLAIN = {
             {p.requires_grad for p in learner(r).segmenter.backbone.parameters()},
         ],
     ),
-    "meta.multi_step_loss": Row("false", gradient, base=BASES["light_deeplab"]),
-    "meta.step_weights": Row("[0.2,0.8]", gradient, base=BASES["light_deeplab"]),
-    "meta.truncate_every": Row("1", gradient, base=BASES["light_deeplab"]),
+    "meta.multi_step_loss": Row("false", gradient, base=BASES["LightDeepLab"]),
+    "meta.step_weights": Row("[0.2,0.8]", gradient, base=BASES["LightDeepLab"]),
+    "meta.truncate_every": Row("1", gradient, base=BASES["LightDeepLab"]),
     "meta.early_stopping.patience": Row(
-        "1", gradient, also="meta.early_stopping.min_delta=9.0", base=f"{BASES['light_deeplab']} {LONGER}"
+        "1", gradient, also="meta.early_stopping.min_delta=9.0", base=f"{BASES['LightDeepLab']} {LONGER}"
     ),
     "meta.early_stopping.min_delta": Row(
-        "9.0", gradient, base=f"{BASES['light_deeplab']} {LONGER} meta.early_stopping.patience=1"
+        "9.0", gradient, base=f"{BASES['LightDeepLab']} {LONGER} meta.early_stopping.patience=1"
     ),
     "meta.max_nonfinite_iterations": Row("3", lambda r: [r.meta.module.meta.max_nonfinite_iterations]),
     "meta.inner_lr.level": Row("param", lambda r: [[p.shape for p in learner(r).inner_lrs()]]),
@@ -267,7 +266,7 @@ PLAIN = {
         ],
     ),
     "meta.inner_lr.max": Row("0.4", bounded),
-    "meta.inner_lr.max_grad_norm": Row("0.01", gradient, base=BASES["light_deeplab"]),
+    "meta.inner_lr.max_grad_norm": Row("0.01", gradient, base=BASES["LightDeepLab"]),
     "meta.outer.optimizer": Row(
         "sgd", lambda r: [type(r.optimizer("meta")[0]["all"])], key="meta/outer/optimizer"
     ),
@@ -357,8 +356,8 @@ DRAWING = {
     "frame_window": Row("1", lambda r: [task_frames(r.tasks("meta"))]),
     "object_groups": Row("1.0", task_masks),
     "single_object_videos": Row("augment", lambda r: [task_frames(r.tasks("meta"))]),
-    "no_label": Row("1.0", task_masks, base=BASES["light_deeplab"]),
-    "label_inversion": Row("1.0", task_masks, base=BASES["light_deeplab"]),
+    "no_label": Row("1.0", task_masks, base=BASES["LightDeepLab"]),
+    "label_inversion": Row("1.0", task_masks, base=BASES["LightDeepLab"]),
     "crop": Row("[16,24]", both_stages),
     "augment": Row("null", both_stages),
     "augment.copy_paste": Row("1.0", lambda r: [task_frames(r.tasks("meta"))]),
@@ -559,25 +558,25 @@ def of_encoder(name: str, file: str, norm: str) -> dict[str, Row]:
 
 ROWS = {
     **PLAIN,
-    **rows_of("synthetic", DRAWING, SYNTHETIC),
-    **rows_of("davis", DRAWING, DAVIS),
-    **rows_of("youtube_vos", DRAWING, YOUTUBE_VOS),
-    **rows_of("folder", DRAWING, FOLDER),
-    **rows_of("video", DRAWING, VIDEO),
-    **rows_of("images", DRAWING_STILLS, IMAGES),
-    **rows_of("voc2012", DRAWING_STILLS, VOC2012),
-    **rows_of("coco", DRAWING_STILLS, COCO),
-    **rows_of("torchvision_resnet", of_encoder("resnet34", "resnet18.pth", "frozen_batch")),
-    **rows_of("timm_backbone", of_encoder("mobilenetv3_small_075", "mobilenet.pth", "group_auto")),
-    "timm_backbone:out_indices": Row(
+    **rows_of("Synthetic", DRAWING, SYNTHETIC),
+    **rows_of("Davis", DRAWING, DAVIS),
+    **rows_of("YouTubeVOS", DRAWING, YOUTUBE_VOS),
+    **rows_of("Folder", DRAWING, FOLDER),
+    **rows_of("Video", DRAWING, VIDEO),
+    **rows_of("Images", DRAWING_STILLS, IMAGES),
+    **rows_of("VOC2012", DRAWING_STILLS, VOC2012),
+    **rows_of("Coco", DRAWING_STILLS, COCO),
+    **rows_of("TorchvisionResNet", of_encoder("resnet34", "resnet18.pth", "frozen_batch")),
+    **rows_of("TimmBackbone", of_encoder("mobilenetv3_small_075", "mobilenet.pth", "group_auto")),
+    "TimmBackbone:out_indices": Row(
         "[1,2,3,4]", lambda r: [r.network.backbone.body_strides], base="backbone.out_indices=[0,1,2,3]"
     ),
-    "tiny_backbone:width": Row("12", network),
-    "tiny_backbone:fpn_channels": Row("24", network),
-    "tiny_backbone:levels": Row("2", network, base="segmenter=light_deeplab"),
-    **rows_of("mask_rcnn", MASK_RCNN),
-    **rows_of("deeplabv3", SEMANTIC, DEEPLABV3),
-    **rows_of("light_deeplab", SEMANTIC, LIGHT_DEEPLAB),
+    "TinyBackbone:width": Row("12", network),
+    "TinyBackbone:fpn_channels": Row("24", network),
+    "TinyBackbone:levels": Row("2", network, base="segmenter=light_deeplab"),
+    **rows_of("MaskRCNN", MASK_RCNN),
+    **rows_of("DeepLabV3", SEMANTIC, DEEPLABV3),
+    **rows_of("LightDeepLab", SEMANTIC, LIGHT_DEEPLAB),
     **rows_of("csv", LOG_FOLDER),
     **rows_of("tensorboard", LOG_FOLDER),
     "tensorboard:default_hp_metric": Row("true", of_logger("_default_hp_metric")),
@@ -594,6 +593,6 @@ def overrides_of(setting: str, row: Row) -> tuple[str, str]:
     """What is set before, and the change."""
     target, _, key = setting.rpartition(":")
     base = f"{BASES.get(target, '')} {row.base}"
-    data = "" if "dataset=" in base else BASES["synthetic"]
+    data = "" if "dataset=" in base else BASES["Synthetic"]
     path = row.key or (f"{GROUPS[target]}.{key}" if target else key)
     return f"{TINY} {data} {base}", f"{path}={row.value} {row.also}"

@@ -30,15 +30,15 @@ MAY_CHANGE = {
     "final_eval.initialisation",
     *(setting for setting in ROWS if setting.startswith("finetune.")),
     *(setting for setting in ROWS if setting.partition(":")[2].startswith(("val.", "test."))),
-    *("mask_rcnn:nms_threshold", "mask_rcnn:score_threshold", "mask_rcnn:rpn_proposals_test"),
-    *("mask_rcnn:prior_proposals", "mask_rcnn:proposals", "mask_rcnn:select"),
-    *("deeplabv3:prior", "deeplabv3:gate_margin", "light_deeplab:prior", "light_deeplab:gate_margin"),
+    *("MaskRCNN:nms_threshold", "MaskRCNN:score_threshold", "MaskRCNN:rpn_proposals_test"),
+    *("MaskRCNN:prior_proposals", "MaskRCNN:proposals", "MaskRCNN:select"),
+    *("DeepLabV3:prior", "DeepLabV3:gate_margin", "LightDeepLab:prior", "LightDeepLab:gate_margin"),
     # Where the same data lie.
-    *("davis:root", "davis:train.root", "youtube_vos:root", "youtube_vos:train.root"),
-    *("folder:images", "folder:train.images", "folder:masks", "folder:train.masks"),
-    *("video:video", "video:train.video", "video:masks", "video:train.masks"),
-    *("folder:root", "folder:train.root", "images:root", "images:train.root", "voc2012:root"),
-    *("voc2012:train.root", "coco:images", "coco:train.images", "coco:annotations", "coco:train.annotations"),
+    *("Davis:root", "Davis:train.root", "YouTubeVOS:root", "YouTubeVOS:train.root"),
+    *("Folder:images", "Folder:train.images", "Folder:masks", "Folder:train.masks"),
+    *("Video:video", "Video:train.video", "Video:masks", "Video:train.masks"),
+    *("Folder:root", "Folder:train.root", "Images:root", "Images:train.root", "VOC2012:root"),
+    *("VOC2012:train.root", "Coco:images", "Coco:train.images", "Coco:annotations", "Coco:train.annotations"),
 }
 """Settings that a resumed run may have otherwise."""
 
@@ -49,9 +49,9 @@ SAID = {"final_eval.exclude_from_training": "excluded_videos"}
 COMPARED = [
     setting
     for setting in ROWS
-    if setting.partition(":")[0] not in ("csv", "tensorboard", "wandb", "torchvision_resnet", "timm_backbone")
+    if setting.partition(":")[0] not in ("csv", "tensorboard", "wandb", "TorchvisionResNet", "TimmBackbone")
     # Nothing that trains no iteration is resumed.
-    and not (ROWS[setting].base.endswith("iterations=0") and setting.startswith("video:"))
+    and not (ROWS[setting].base.endswith("iterations=0") and setting.startswith("Video:"))
 ]
 
 

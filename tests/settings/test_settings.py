@@ -6,6 +6,7 @@ filling of tables are replaced by notes of what they are given.
 
 import os
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -32,8 +33,7 @@ def test_a_changed_setting_arrives(run_of, setting):
     assert not same, f"{change} changes nothing at {same}"
 
 
-DATASETS = {**{name: base for name, base in BASES.items() if "dataset=" in base}}
-DATASETS["davis2017"] = DATASETS.pop("davis")
+DATASETS = {found[1]: base for base in BASES.values() if (found := re.search(r"dataset=(\w+)", base))}
 DATASETS["davis2016"] = DATASETS["davis2017"].replace("davis2017", "davis2016")
 DATASETS["procedural"] = DATASETS["synthetic"].replace("synthetic", "procedural")
 
@@ -68,13 +68,13 @@ class Hostile:
 
 
 def test_nothing_in_the_files_of_a_resumed_run_is_executed(run_of, tmp_path):
-    resumed = run_of(f"{TINY} {BASES['synthetic']} {ROWS['resume'].base}", "resume=true")
+    resumed = run_of(f"{TINY} {BASES['Synthetic']} {ROWS['resume'].base}", "resume=true")
     assert resumed.meta.options["weights_only"] is True
     folder = tmp_path / "checkpoints"
     folder.mkdir()
     torch.save({"weights": Hostile(tmp_path / "touched")}, folder / "initialisation.pt")
     (folder / "last.ckpt").touch()
-    config = run_of(f"{TINY} {BASES['synthetic']}", f"checkpoint={folder / 'last.ckpt'}").config
+    config = run_of(f"{TINY} {BASES['Synthetic']}", f"checkpoint={folder / 'last.ckpt'}").config
     with pytest.raises((UserError, pickle.UnpicklingError)):
         initialisation(config, nn.Linear(1, 1), resumed=True)
     assert not (tmp_path / "touched").exists()
