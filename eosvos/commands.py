@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from omegaconf import DictConfig
 
+    from eosvos.config.training import Config
+    from eosvos.data.splits import Splits
+
 
 def train() -> None:
     """Do what the command line asks of train.py, whose configuration is conf/train.yaml."""
@@ -54,16 +57,29 @@ def _run(command: str) -> None:
 
 def _job(command: str, cfg: "DictConfig", sweep: bool) -> None:
     """Do a job; in a sweep, unless it is finished, and on several devices in processes of its own."""
-    from eosvos.console import say
+    from contextlib import nullcontext
+    from pathlib import Path
+
+    from eosvos.processes import is_rank_zero
     from eosvos.sweep.checks import prepare
     from eosvos.sweep.jobs import begin, run_apart
+    from eosvos.writing import alone_in
 
     config, videos = prepare(cfg, training=command == "train")
-    if sweep and not begin(config, training=command == "train"):
-        return
-    if sweep and config.trainer.devices > 1:
-        run_apart(command, cfg)
-    elif command == "train":
+    # The other processes of a run come when its main one has begun.
+    with alone_in(Path(config.output)) if is_rank_zero() else nullcontext():
+        if sweep and not begin(config, training=command == "train"):
+            return
+        if sweep and config.trainer.devices > 1:
+            run_apart(command, cfg)
+        else:
+            _do(command, config, videos)
+
+
+def _do(command: str, config: "Config", videos: "Splits") -> None:
+    """Train or evaluate."""
+    if command == "train":
+        from eosvos.console import say
         from eosvos.errors import Pruned
         from eosvos.training.train import train
 
@@ -78,17 +94,19 @@ def _job(command: str, cfg: "DictConfig", sweep: bool) -> None:
 
 
 def _stored_job(command: str, file: str) -> None:
-    """Be one of the processes of a job that is stored."""
+    """Be one of the processes of a job that is stored, whose folder `run_apart` has for them."""
     with job_errors(sweep=False):
         from pathlib import Path
 
         from eosvos.compat.hydra import load_job
         from eosvos.config.schema import register
         from eosvos.processes import end_with_parent, is_rank_zero
+        from eosvos.sweep.checks import prepare
 
         end_with_parent()
         register()
-        _job(command, load_job(Path(file), with_log=is_rank_zero()), sweep=False)
+        cfg = load_job(Path(file), with_log=is_rank_zero())
+        _do(command, *prepare(cfg, training=command == "train"))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from eosvos.errors import UserError
 
+LOCK = ".lock"
+"""The file by which a process has a folder for itself."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 # What whole_file calls the file that it writes: the name of the one to come is in it.
 _TEMPORARY = re.compile(r"^\.(.+)\.\d+$")
@@ -55,6 +57,30 @@ def disk_errors(what: str) -> Iterator[None]:
         if not isinstance(cause, OSError) or cause.errno not in FULL:
             raise
         raise UserError(f"{what} cannot be written ({cause.strerror}): {_mend(cause)}") from error
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Let one process at a time into the block, by a lock in the folder, which is made if there is none.
+
+    The system frees it however a process ends. Raises UserError while another process has it.
+    """
+    # Not by all that write: it takes a tenth of a second.
+    from filelock import FileLock, Timeout
+
+    check_writable(folder, "output")
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"another process is writing into {folder}: wait for it, end it, or choose another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def check_writable(path: Path, key: str) -> None:

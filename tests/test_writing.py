@@ -1,10 +1,35 @@
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
 from eosvos.errors import UserError
-from eosvos.writing import check_apart, check_writable, remove, whole_file, write_whole
+from eosvos.writing import alone_in, check_apart, check_writable, remove, whole_file, write_whole
+
+HOLD = """
+import sys
+from pathlib import Path
+from eosvos.writing import alone_in
+with alone_in(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_folder_is_one_process_s_until_it_ends_however_it_does(tmp_path):
+    line, pipes = (
+        [sys.executable, "-c", HOLD, str(tmp_path)],
+        {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE},
+    )
+    with subprocess.Popen(line, **pipes) as process:
+        assert process.stdout.readline() == b"held\n"
+        with pytest.raises(UserError, match="another process is writing"), alone_in(tmp_path):
+            pass
+        process.kill()
+    with alone_in(tmp_path):
+        pass
 
 
 def _fail_half_way(path, error):

@@ -20,6 +20,7 @@ from PIL import Image
 from eosvos.evaluation.evaluate import evaluate
 from eosvos.meta.checkpoint import read_checkpoint
 from eosvos.training.train import train
+from eosvos.writing import alone_in
 
 # LightDeepLab draws no samples, which the last bits of a sum could change.
 SMALL = (
@@ -242,4 +243,8 @@ def test_a_second_run_leaves_the_first_as_it_is(trained, tmp_path, monkeypatch):
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == files
     settings = ("parent.steps=1", "logger=csv", "trainer.devices=1", "iterations=3")
     resumed = ("checkpoint=run/checkpoints/last.ckpt", "resume=true", "hydra.run.dir=run")
+    with alone_in(tmp_path / "run"):
+        refused = command(tmp_path, "train.py", *SMALL, *settings, *resumed)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(f"error: another process is writing into {tmp_path}/run: wait for it")
     assert command(tmp_path, "train.py", *SMALL, *settings, *resumed).returncode == 0
