@@ -38,7 +38,9 @@ NEEDED = {
 NEEDED_IN_TRAINING = {
     "dataset.divide_seed": "dataset.divide",
     "final_eval.exclude_from_training": "final_eval.selection_videos",
+    "meta.early_stopping.min_delta": "meta.early_stopping.patience",
     "meta.outer.inner_lr.weight_decay": "meta.outer.inner_lr.lr",
+    "meta.step_weights": "meta.multi_step_loss",
     "parent": "parent.steps",
     "val_every": "iterations",
     "val_visualisations": "iterations",

@@ -60,12 +60,6 @@ class EarlyStopping(Settings):
     min_delta: float = Field(0.0, ge=0)
     """Smallest decrease of the support loss, below its lowest value so far, that counts as improvement."""
 
-    @model_validator(mode="after")
-    def _patience(self) -> Self:
-        if self.min_delta and self.patience is None:
-            raise ValueError(f"min_delta={self.min_delta} only has a meaning with a patience")
-        return self
-
 
 class Meta(Settings):
     """Meta-training (method, section 6)."""
@@ -111,8 +105,6 @@ class Meta(Settings):
     @model_validator(mode="after")
     def _steps(self) -> Self:
         given, weights = self.step_weights, self.query_weights
-        if given is not None and not self.multi_step_loss:
-            raise ValueError("step_weights only has a meaning with multi_step_loss=true")
         if given is not None and len(given) != self.inner_steps:
             raise ValueError(
                 f"step_weights has {len(given)} numbers, but inner_steps={self.inner_steps} needs as many"

@@ -43,7 +43,8 @@ def register() -> None:
     run["dataset"] = defaults(Dataset)
     store.store(group="schema", name=Config.__name__, node=run, package="_global_")
     store.store(group="schema", name=App.__name__, node=defaults(App), package="_global_")
-    for declared in (*DECLARED.values(), Search):
+    declarations: list[type[Settings]] = [*DECLARED.values(), Search]
+    for declared in declarations:
         node = source_defaults(declared) if declared.group == "dataset" else defaults(declared)
         store.store(group="schema", name=declared.__name__, node=node)
     OmegaConf.register_new_resolver("options", options_table, replace=True)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from eosvos.config.command_line import overrides
 from eosvos.config.quoting import typed
@@ -19,16 +20,18 @@ _WANTED = {
 
 
 def sentence(errors: ValidationError, values: Any, unresolved: Any) -> str:
-    """What pydantic has found first.
+    """What pydantic has found first; of a value that may have several types, what comes nearest to one.
 
     unresolved: the same values as they are written: what `${..KEY}` refers to is named instead of it.
     """
-    error = errors.errors()[0]
-    names, value = placed(error["loc"], values)
+    names, value = placed(errors.errors()[0]["loc"], values)
+    here = [error for error in errors.errors() if placed(error["loc"], values)[0] == names]
+    nearest = max(len(error["loc"]) for error in here)
+    here = [error for error in here if len(error["loc"]) == nearest]
+    error = here[0]
     key = ".".join(names)
     if reference := re.fullmatch(r"\$\{\.\.(.+)\}", str(placed(names, unresolved)[1])):
         key = ".".join([*names[:-2], reference[1]])
-    message = error["msg"].removeprefix("Value error, ").replace(" after validation", "")
     if error["type"] == "missing":
         key = ".".join(map(str, error["loc"]))
         return f"{key} is needed: leave ~{key} out, or give it a value"
@@ -36,6 +39,7 @@ def sentence(errors: ValidationError, values: Any, unresolved: Any) -> str:
         beside = placed(names[:-1], values)[1]
         return unknown_key(key, [name for name in beside if name != names[-1]], value)
     if error["type"] == "value_error":
+        message = error["msg"].removeprefix("Value error, ")
         return f"{key}: {message}" if key else message
     if error["type"] == "string_type" and value is not None:
         # In quotes, Hydra reads no number or truth value in it.
@@ -44,8 +48,13 @@ def sentence(errors: ValidationError, values: Any, unresolved: Any) -> str:
             text = [name.strip(" '\"") for name in text.strip("[] ").split(",")]
         return f"{key} is no text: write {typed(key, text)}"
     wrong = "" if error["input"] == value else f": {error['input']}"
-    message = re.sub("^(Input|List|String) should", "must", message)
-    return f"{key}={'null' if value is None else value}{wrong} {_WANTED.get(error['type'], message)}"
+    wanted = dict.fromkeys(_wanted(one) for one in here if one["input"] is error["input"])
+    return f"{key}={'null' if value is None else value}{wrong} {' or '.join(wanted)}"
+
+
+def _wanted(error: ErrorDetails) -> str:
+    message = re.sub("^(Input|List|String) should", "must", error["msg"])
+    return _WANTED.get(error["type"], message.replace(" after validation", ""))
 
 
 def placed(path: Sequence[int | str], values: Any) -> tuple[list[str], Any]:

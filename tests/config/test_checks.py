@@ -141,11 +141,6 @@ def test_bad_key_or_value(override, parts):
             ("meta.early_stopping.patience=4",),
             ("meta: early_stopping.patience=4", "inner_steps=5", "6 steps or more"),
         ),
-        (
-            ("meta.early_stopping.min_delta=0.1",),
-            ("meta.early_stopping: min_delta=0.1", "meaning with a patience"),
-        ),
-        (("meta=paper", "meta.step_weights=[1,1,1,1,1]"), ("meta", "multi_step_loss=true")),
         (("meta.inner_lr.init=0.5",), ("meta.inner_lr", "init=0.5", "max=0.3")),
         (("segmenter=mask_rcnn", "backbone=resnet18"), ("coco", "resnet18", "segmenter.weights=none")),
         (("segmenter=deeplabv3", "backbone=resnet18"), ("coco", "resnet18", "segmenter.weights=none")),

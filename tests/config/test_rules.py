@@ -85,8 +85,10 @@ def test_no_setting_takes_what_is_no_value(name):
         ("segmenter.anchor_sizes=[a,b,c]", "a must be a valid number"),
         ("segmenter.anchor_sizes=[null,1,1]", "None must be a valid number"),
         ("segmenter.anchor_sizes=[[],1,1]", "segmenter.anchor_sizes=[[], 1, 1]: []"),
-        ("segmenter.anchor_sizes=[[[1]],1,1]", "[[1]] must be a valid number"),
+        ("segmenter.anchor_sizes=[[[1]],1,1]", ": [1] must be a valid number"),
         ("segmenter.anchor_sizes=[{a:1},1,1]", "must be a valid number"),
+        ("segmenter.anchor_sizes=[[1,-2]]", "segmenter.anchor_sizes=[[1, -2]]: -2 must be greater than 0"),
+        ("trainer.compile=maybe", "trainer.compile=maybe must be true or false or must be 'auto'"),
         ("segmenter.anchor_ratios=[0]", "0 must be greater than 0"),
         ("segmenter.anchor_ratios=[nan]", "nan must be a finite number"),
         ('segmenter.weights="  "', "segmenter.weights: '  ' is no text"),
@@ -141,6 +143,14 @@ def test_the_network_of_a_checkpoint_is_asked_once_it_is_read(tmp_path):
         (
             ("parent.steps=0", "parent.optimizer.lr=0.1"),
             "parent.optimizer.lr has no effect with parent.steps=0",
+        ),
+        (
+            ("meta.early_stopping.min_delta=0.1",),
+            "meta.early_stopping.min_delta has no effect with meta.early_stopping.patience=null",
+        ),
+        (
+            ("meta.multi_step_loss=false", "meta.step_weights=[1,1,1,1,1]"),
+            "meta.step_weights has no effect with meta.multi_step_loss=false",
         ),
         (("iterations=0", "val_every=3"), "val_every has no effect with iterations=0: set iterations, or"),
         (
