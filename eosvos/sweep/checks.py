@@ -12,7 +12,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from eosvos.compat.hydra import compose_job, product_jobs, sweep_overrides, without_hydra
 from eosvos.config.checks import check
@@ -77,6 +77,7 @@ class Checks(Callback):
             job = compose_job(config, words, number)
             name = job_name(job.hydra)
             try:
+                _check_same_launcher(config, job)
                 found = check_job(job, os.path.join(folder, job.hydra.sweep.subdir), self.training)
             except UserError as error:
                 raise UserError(f"{name}: {error}") from None
@@ -139,6 +140,20 @@ def _check_once(launcher: DictConfig) -> None:
             raise UserError(
                 f"hydra.launcher.{key}={count} would do each job {count} times: leave it out, and set "
                 "trainer.devices to share a job among several processes"
+            )
+
+
+def _check_same_launcher(config: DictConfig, job: DictConfig) -> None:
+    """Raise UserError if a job wants other settings of the launcher than the sweep has, which are for all."""
+    of_sweep, of_job = (
+        OmegaConf.to_container(cfg.hydra.launcher, resolve=True, throw_on_missing=False)
+        for cfg in (config, job)
+    )
+    for key, value in of_sweep.items():
+        if of_job[key] != value:
+            raise UserError(
+                f"hydra.launcher.{key} would be {value} for all jobs, not the {of_job[key]} that this one "
+                "needs: make a sweep for each value"
             )
 
 

@@ -167,6 +167,12 @@ def checked(folder, *words):
         return sweep_overrides(cfg)
 
 
+def test_a_launcher_asks_for_the_same_hardware_for_all_jobs(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        checked(tmp_path, "hydra/launcher=slurm", "trainer.devices=1,2")
+    assert "hydra.launcher.gpus_per_node would be 1 for all jobs, not the 2 that" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
