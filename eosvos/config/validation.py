@@ -25,10 +25,8 @@ def sentence(errors: ValidationError, values: Any, unresolved: Any) -> str:
     unresolved: the same values as they are written: what `${..KEY}` refers to is named instead of it.
     """
     names, value = placed(errors.errors()[0]["loc"], values)
-    here = [error for error in errors.errors() if placed(error["loc"], values)[0] == names]
-    nearest = max(len(error["loc"]) for error in here)
-    here = [error for error in here if len(error["loc"]) == nearest]
-    error = here[0]
+    near = _nearest(errors, values)
+    error = near[0]
     key = ".".join(names)
     if reference := re.fullmatch(r"\$\{\.\.(.+)\}", str(placed(names, unresolved)[1])):
         key = ".".join([*names[:-2], reference[1]])
@@ -48,8 +46,16 @@ def sentence(errors: ValidationError, values: Any, unresolved: Any) -> str:
             text = [name.strip(" '\"") for name in text.strip("[] ").split(",")]
         return f"{key} is no text: write {typed(key, text)}"
     wrong = "" if error["input"] == value else f": {error['input']}"
-    wanted = dict.fromkeys(_wanted(one) for one in here if one["input"] is error["input"])
+    wanted = dict.fromkeys(map(_wanted, near))
     return f"{key}={'null' if value is None else value}{wrong} {' or '.join(wanted)}"
+
+
+def _nearest(errors: ValidationError, values: Any) -> list[ErrorDetails]:
+    """Of what pydantic has found of one value, an error for each of its types, those of the nearest types."""
+    names = placed(errors.errors()[0]["loc"], values)[0]
+    here = [error for error in errors.errors() if placed(error["loc"], values)[0] == names]
+    first = max(here, key=lambda error: len(error["loc"]))
+    return [one for one in here if one["input"] is first["input"] and len(one["loc"]) == len(first["loc"])]
 
 
 def _wanted(error: ErrorDetails) -> str:

@@ -145,10 +145,8 @@ def _check_once(launcher: DictConfig) -> None:
 
 def _check_same_launcher(config: DictConfig, job: DictConfig) -> None:
     """Raise UserError if a job wants other settings of the launcher than the sweep has, which are for all."""
-    of_sweep, of_job = (
-        OmegaConf.to_container(cfg.hydra.launcher, resolve=True, throw_on_missing=False)
-        for cfg in (config, job)
-    )
+    asked: list[Any] = [OmegaConf.to_container(one.hydra.launcher, resolve=True) for one in (config, job)]
+    of_sweep, of_job = asked
     for key, value in of_sweep.items():
         if of_job[key] != value:
             raise UserError(
