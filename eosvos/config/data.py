@@ -224,7 +224,9 @@ class Video(Files):
     folder of videos, a folder that holds either, VIDEO.png or VIDEO, for each.
     """
     mask_frame: int | None = Field(None, ge=0)
-    """The number of the frame that a single mask is of; null: its name, if that is a number, else 0."""
+    """The number of the frame that a single mask is of; null: its name, if that is a number and not that of
+    the video, too; else 0.
+    """
 
 
 class Images(Files):

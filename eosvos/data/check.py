@@ -27,6 +27,7 @@ def add_arguments(check: argparse.ArgumentParser) -> None:
     check.add_argument("--layout", required=True, choices=_LAYOUTS)
     check.add_argument("--masks", help="layout folder: where the masks are (default: masks beside ROOT)")
     check.add_argument("--annotations", help="layout coco: the JSON file")
+    check.add_argument("--single-object", action="store_true", help="layout images: dataset.single_object")
     check.add_argument("--split", help="one list of ImageSets, or train, valid ... (default: all, or train)")
     check.add_argument("--resolution", default="480p", help="layout davis: 480p, 1080p or Full-Resolution")
     check.add_argument("--sequences", nargs="+", metavar="NAME", help="some sequences or pictures only")
@@ -69,7 +70,8 @@ def _list(options: argparse.Namespace, defects: dict[str, str]) -> Sequence[File
         youtube_vos = YouTubeVOS(root=root, split=split or "train", sequences=sequences)
         return youtube_vos_sequences(youtube_vos, defects)
     if options.layout == "images":
-        return image_stills(Images(root=root, sequences=sequences), defects)
+        images = Images(root=root, sequences=sequences, single_object=options.single_object)
+        return image_stills(images, defects)
     if options.layout == "voc2012":
         return voc_stills(VOC2012(root=root, split=split or "trainval", sequences=sequences), defects)
     if options.layout == "coco":

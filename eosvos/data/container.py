@@ -58,6 +58,7 @@ class _Packet(NamedTuple):
     is_keyframe: bool
     is_corrupt: bool
     is_discard: bool
+    duration: int
 
 
 @contextmanager
@@ -102,7 +103,8 @@ def contents(path: Path) -> Contents:
         end = Fraction(container.duration or 0, 1_000_000) / clock if alone else 0
     stamps = _readable(path, packets, None if in_turn else _stamp(first))
     longest = max((late - early for early, late in pairwise(stamps)), default=0)
-    broken = len(stamps) < listed or stamps[-1] + 1.5 * longest < end
+    held = max(1.5 * longest, *(packet.duration for packet in packets if packet.stamp == stamps[-1]))
+    broken = len(stamps) < listed or stamps[-1] + held < end
     if broken:
         _log.warning(BROKEN, path, len(stamps))
     height, width = first.height, max(1, round(first.width * aspect))
@@ -115,7 +117,11 @@ def _readable(path: Path, packets: list[_Packet], begin: int | None) -> list[int
     """When each frame is shown that can be decoded, in order; begin: the first; None: told by their order."""
     whole = [packet for packet in packets if not (packet.is_corrupt or packet.is_discard)]
     start = max(n for n, packet in enumerate(packets) if packet.is_keyframe or n == 0)
-    last, count = _last(path, start) or _last(path, 0) or (begin or 0, 1)
+    found = _last(path, start)
+    # Where frames are told by their order, those may be missing that need others before the key frame.
+    if found is None or (begin is None and found[1] < len(packets)):
+        found = _last(path, 0)
+    last, count = found or (begin or 0, 1)
     stamps = sorted({packet.stamp for packet in whole})
     return stamps[:count] if begin is None else [stamp for stamp in stamps if begin <= stamp <= last]
 
@@ -166,7 +172,9 @@ def _packets(container: InputContainer, stream: VideoStream) -> Iterator[av.Pack
 
 
 def _listed(packet: av.Packet) -> _Packet:
-    return _Packet(_stamp(packet), packet.is_keyframe, packet.is_corrupt, packet.is_discard)
+    return _Packet(
+        _stamp(packet), packet.is_keyframe, packet.is_corrupt, packet.is_discard, packet.duration or 0
+    )
 
 
 def _stamp(timed: av.Packet | av.VideoFrame) -> int:

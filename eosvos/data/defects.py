@@ -123,10 +123,14 @@ def _no_object(sequence: FileSequence) -> Iterator[str]:
     if sequence.all_objects_in_first_mask:
         masks, problem = masks[:1], f"the first mask of sequence {sequence.name} shows no object"
     try:
-        if any(visible_objects(sequence.read_mask(path)) for path in masks):
-            return
+        for path in masks:
+            shown = visible_objects(sequence.read_mask(path))
+            if shown if sequence.listed_objects is None else sequence.listed_objects.intersection(shown):
+                return
     except UserError as error:
         yield str(error)
         return
     values = "all is black" if sequence.merge_objects else "0 is background, and 255 is ignored"
+    if sequence.listed_objects is not None:
+        values = f"meta.json lists {', '.join(map(str, sorted(sequence.listed_objects))) or 'none'}"
     yield f"{problem} ({values}): correct {masks[0]}, or leave the sequence out"

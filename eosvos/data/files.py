@@ -31,13 +31,15 @@ class FileSequence(VideoSequence):
 
     `missing_files`: files that should be there, but that a listing of the folders does not hold.
     `all_objects_in_first_mask`: whether the first mask shows every object. `lists_no_object`: whether a list
-    says that no mask shows one, so that training leaves it out. `folder_per_video`: whether its folders were
+    says that no mask shows one, so that training leaves it out. `listed_objects`: all that there are, if a
+    list says it: others in masks do not count. `folder_per_video`: whether its folders were
     found in a folder of such folders, one for each video.
     """
 
     missing_files: Sequence[Path] = ()
     all_objects_in_first_mask: bool = False
     lists_no_object: bool = False
+    listed_objects: frozenset[int] | None = None
     folder_per_video: bool = False
 
     def __init__(

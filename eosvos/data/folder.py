@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -22,7 +24,7 @@ from eosvos.data.layouts import (
     select_names,
     subfolders,
 )
-from eosvos.data.pictures import ID_MODES, inexact_message, read_header, read_labels
+from eosvos.data.pictures import ID_MODES, inexact_message, read_header, read_ids, read_labels
 from eosvos.data.sequence import IGNORE, VideoSequence, visible_objects
 from eosvos.data.split_file import divide, divide_in_time, select
 from eosvos.errors import UserError, suggest
@@ -39,9 +41,36 @@ class FolderSequence(FileSequence):
     white_is_object: bool = False
 
     def read_mask(self, path: Path) -> NDArray[np.uint8]:
-        """Decode a mask file of this video: ids uint8 [h, w], in the file's size."""
-        labels = super().read_mask(path)
-        return np.where(labels == IGNORE, np.uint8(1), labels) if self.white_is_object else labels
+        """Decode a mask file of this video: ids uint8 [h, w], in the file's size.
+
+        Raises UserError if its ids cannot be those of the masks that were read before.
+        """
+        labels, palette = read_ids(path)
+        if self.white_is_object:
+            return np.where(labels == IGNORE, np.uint8(1), labels)
+        ids = visible_objects(labels)
+        if palette is not None:
+            self._check_colours(path, {object_id: tuple(palette[object_id]) for object_id in ids})
+        elif self._colours and labels.any() and not ids:
+            raise UserError(
+                f"{path} is black and white, but {next(iter(self._colours.values()))[1]} of the same video "
+                "has object ids: save both in the same way"
+            )
+        return labels
+
+    @cached_property
+    def _colours(self) -> dict[int, tuple[tuple[int, ...], Path]]:
+        """The colour of each object in palette masks that were read, and the first file that has it."""
+        return {}
+
+    def _check_colours(self, path: Path, colours: dict[int, tuple[int, ...]]) -> None:
+        for object_id, colour in colours.items():
+            known, file = self._colours.setdefault(object_id, (colour, path))
+            if known != colour:
+                raise UserError(
+                    f"object {object_id} has another colour in {path} than in {file}, so that it may be "
+                    "another object: save all masks of a video with one palette"
+                )
 
     def _read_settings(self) -> tuple[Any, ...]:
         return *super()._read_settings(), self.white_is_object
@@ -50,9 +79,9 @@ class FolderSequence(FileSequence):
 def folder_sequences(settings: Folder, defects: dict[str, str] | None = None) -> list[FolderSequence]:
     """Return the videos of a folder, their headers checked and their objects known.
 
-    A single mask file belongs to the frame of its name, else to the first frame. A file that is a mask is no
-    frame. Values of palette and grey masks are object ids, 255 is ignored; but where the first mask that
-    is not all black is grey and of 0 and 255 alone, 255 is object 1 in all masks of its video.
+    A single mask file belongs to the frame of its name, or of the number that is its name, else to the first
+    frame. A file that is a mask is no frame. Values of palette and grey masks are object ids, 255 is ignored;
+    but where the first mask that is not all black is black and white, white is object 1 in all of its video.
     defects: if given, it takes the message for each video that cannot be listed, by name, and no file but
     the masks up to that one is opened.
     Raises UserError for a missing folder, an unknown name, or the first defect of a file; of masks, which
@@ -60,10 +89,12 @@ def folder_sequences(settings: Folder, defects: dict[str, str] | None = None) ->
     """
     top, mask_top = _tops(settings)
     single = bool(_frames(top, mask_top))
-    names = _names(settings, top, single)
-    in_time = settings.is_divided and len(names) == 1
+    known = _known(top, single)
+    in_time = settings.is_divided and len(known) == 1
     if settings.is_divided:
-        names = _divided(settings, names)[settings.split_part]
+        known = _divided(settings, known)[settings.split_part]
+    where = f"{settings.split_part} of {top}, as it is divided" if settings.is_divided else str(top)
+    names = select(settings, known, "sequence", where)
     if not names:
         raise UserError(no_frames_message(top, "neither frames nor folders", "set images"))
     if mask_top.is_file() and not single:
@@ -93,7 +124,7 @@ def division(settings: Folder) -> dict[str, list[str]]:
     Each part has then some frames of that one. Raises UserError if a part remains empty.
     """
     top, mask_top = _tops(settings)
-    return _divided(settings, _names(settings, top, bool(_frames(top, mask_top))))
+    return _divided(settings, _known(top, bool(_frames(top, mask_top))))
 
 
 def evaluation_only_masks_message(videos: Sequence[VideoSequence]) -> str | None:
@@ -136,11 +167,10 @@ def _tops(settings: Folder) -> tuple[Path, Path]:
     return top, _mask_path(settings.masks or str(root / "Annotations"))
 
 
-def _names(settings: Folder, top: Path, single: bool) -> list[str]:
-    """The names of the videos in a folder, which may be a single one itself, before they are divided."""
+def _known(top: Path, single: bool) -> list[str]:
+    """The names of all videos in a folder, which may be a single one itself."""
     # The name of . or .. is that of the folder.
-    own_name = Path(os.path.abspath(top)).name
-    return select(settings, [own_name] if single else subfolders(top), "sequence", str(top))
+    return [Path(os.path.abspath(top)).name] if single else subfolders(top)
 
 
 def _image_folder(images: str) -> Path:
@@ -192,7 +222,7 @@ def _frames(images: Path, masks: Path) -> dict[str, Path]:
 def _masks(frames: dict[str, Path], masks: Path) -> dict[str, Path]:
     """Mask files by name of their frame."""
     if masks.is_file():
-        return {masks.stem if masks.stem in frames else next(iter(frames)): masks}
+        return {_frame_of(masks, frames): masks}
     found = files_by_stem(existing_folder(masks, "add masks for this sequence, or leave it out"), [".png"])
     images = next(iter(frames.values())).parent
     for stem, path in found.items():
@@ -205,8 +235,22 @@ def _masks(frames: dict[str, Path], masks: Path) -> dict[str, Path]:
     return found
 
 
+def _frame_of(mask: Path, frames: dict[str, Path]) -> str:
+    """The name of the frame that a single mask belongs to."""
+    if mask.stem in frames or not mask.stem.isdecimal():
+        return mask.stem if mask.stem in frames else next(iter(frames))
+    numbers = {stem: re.search(r"\d+$", stem) for stem in frames}
+    same = [stem for stem, number in numbers.items() if number and int(number[0]) == int(mask.stem)]
+    if len(same) != 1:
+        raise UserError(
+            f"the mask {mask} is of frame {int(mask.stem)}, and {next(iter(frames.values())).parent} has "
+            f"{len(same) or 'none'} of that number: name it as its frame, or mask.png for the first one"
+        )
+    return same[0]
+
+
 def is_silhouette(masks: Iterable[Path]) -> bool:
-    """Whether the first mask that is not all black is grey, and white on black."""
+    """Whether the first mask that is not all black is white on black, and no palette image."""
     for path in masks:
         mode = read_header(path)[1]
         # Such a mask is refused when all are checked.
@@ -214,5 +258,5 @@ def is_silhouette(masks: Iterable[Path]) -> bool:
             break
         labels = read_labels(path)
         if labels.any():
-            return mode == "L" and not visible_objects(labels)
+            return mode == "1" or (mode == "L" and not visible_objects(labels))
     return False

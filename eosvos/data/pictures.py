@@ -36,6 +36,8 @@ _TRANSPOSES = {
 }
 """What brings a picture of each EXIF orientation upright; from 5 on, width and height change places."""
 
+_FEW_BITS = "few bits"
+
 _LARGEST_GREY_ID = 20
 """In a grey mask, larger values beside white (255) count as smooth edges."""
 
@@ -65,22 +67,35 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 def read_labels(path: Path, merge_objects: bool = False) -> NDArray[np.uint8]:
     """Decode a mask file: object ids uint8 [H, W]; with `merge_objects`, 1 wherever it is not black.
 
+    Raises UserError as read_ids does; with `merge_objects`, pixels may be colours and smooth edges.
+    """
+    if not merge_objects:
+        return read_ids(path)[0]
+    image = _decoded(path, exact=True)
+    if image.mode not in ID_MODES:
+        return (_colours(image, path).max(-1) > 0).astype(np.uint8)
+    labels = np.asarray(image).astype(np.uint8)
+    _check_background(path, _palette(image), labels)
+    return (labels != 0).astype(np.uint8)
+
+
+def read_ids(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int_] | None]:
+    """Decode a mask file: object ids uint8 [H, W], and the colour of each, [256, 3]; None for a grey one.
+
     Raises UserError as read_header does; if it is no PNG, whatever its name; if a palette has its black
-    elsewhere than at index 0; and, without `merge_objects`, if its pixels are no ids, but colours or smooth
-    edges.
+    elsewhere than at index 0; and if its pixels are no ids, but colours, smooth edges or greys of a few bits.
     """
     image = _decoded(path, exact=True)
     if image.mode not in ID_MODES:
-        if not merge_objects:
-            raise UserError(no_object_ids_message(path, image.mode))
-        return (_colours(image, path).max(-1) > 0).astype(np.uint8)
-    labels = np.asarray(image).astype(np.uint8)
-    palette = _palette(image)
+        raise UserError(no_object_ids_message(path, image.mode))
+    labels, palette = np.asarray(image).astype(np.uint8), _palette(image)
     _check_background(path, palette, labels)
-    if merge_objects:
-        return (labels != 0).astype(np.uint8)
     _check_edges(path, labels, palette.sum(-1), white=image.mode == "L")
-    return labels
+    if image.info.get(_FEW_BITS) and visible_objects(labels):
+        raise UserError(
+            f"{path} is grey with 2 or 4 bits a pixel, whose values are no ids: save it with 8 bits"
+        )
+    return labels, palette if image.mode == "P" else None
 
 
 def no_object_ids_message(path: Path, mode: str) -> str:
@@ -135,6 +150,8 @@ def _decoded(path: Path, exact: bool = False) -> Image.Image:
     with _opened(path) as (image, orientation):
         if exact and image.format != "PNG":
             raise UserError(inexact_message(path))
+        # PNG's greys of 2 and 4 bits are shares of white.
+        image.info[_FEW_BITS] = [one.args for one in getattr(image, "tile", ())] in (["L;2"], ["L;4"])
         image.load()
         return image.transpose(_TRANSPOSES[orientation]) if orientation in _TRANSPOSES else image
 

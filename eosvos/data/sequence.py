@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections import deque
 from fractions import Fraction
@@ -56,9 +57,13 @@ class VideoSequence(ABC):
 
     @property
     def frame_numbers(self) -> tuple[int, ...]:
-        """Times of the frames, in frames: the numbers that are their names; indices if a name is none."""
-        if all(name.isdecimal() for name in self.frame_names):
-            return tuple(map(int, self.frame_names))
+        """Times of the frames, in frames: the numbers at the ends of their names, which are else alike.
+
+        Indices if a name has none.
+        """
+        found = [re.fullmatch(r"(.*?)(\d+)", name) for name in self.frame_names]
+        if all(found) and len({match[1] for match in found if match}) == 1:
+            return tuple(int(match[2]) for match in found if match)
         return tuple(range(self.num_frames))
 
     sound: Path | None = None

@@ -127,7 +127,7 @@ def _masks_of(name: str, masks: Path) -> Path:
 
 
 def _sequence(name: str, path: Path, masks: Path, settings: Video) -> VideoFile:
-    found = _masks(masks, settings.mask_frame)
+    found = _masks(masks, settings.mask_frame, name)
     sequence = VideoFile(name, path, found, settings.short_side)
     for t, file in found.items():
         if t >= sequence.num_frames:
@@ -143,12 +143,12 @@ def _sequence(name: str, path: Path, masks: Path, settings: Video) -> VideoFile:
     return sequence
 
 
-def _masks(masks: Path, mask_frame: int | None) -> dict[int, Path]:
-    """Mask files by number of their frame."""
+def _masks(masks: Path, mask_frame: int | None, name: str) -> dict[int, Path]:
+    """Mask files by number of their frame; name: of the video, which may be a number, too."""
     if masks.is_file():
         if masks.suffix.lower() != ".png":
             raise UserError(inexact_message(masks))
-        by_name = int(masks.stem) if masks.stem.isdecimal() else 0
+        by_name = int(masks.stem) if masks.stem.isdecimal() and masks.stem != name else 0
         return {by_name if mask_frame is None else mask_frame: masks}
     existing_folder(
         masks, "set masks to a PNG mask, or to a folder of masks named by the numbers of their frames"

@@ -166,6 +166,7 @@ def _sequence(
     }
     sequence = YouTubeVOSSequence(images.name, frames, paths, False, settings.short_side)
     sequence.categories, sequence.listing = entry.categories, listing
+    sequence.listed_objects = frozenset(entry.categories)
     sequence.result_names = tuple(sorted(wanted))
     sequence.server_folder = f"Annotations/{sequence.name}" if settings.has_server else None
     sequence.missing_files = [path for path in frames if path.stem not in found]
