@@ -46,6 +46,13 @@ def test_every_video_is_in_one_part_and_clips_of_one_stay_together(several):
     assert names == division(Folder(root=str(several.root), divide=SHARES))
 
 
+def test_names_are_chosen_within_a_part_which_stays_as_it_is(several):
+    tested, trained = part(several, "test")[0].name, part(several, "train")[0].name
+    assert [video.name for video in part(several, "test", sequences=[tested])] == [tested]
+    with pytest.raises(UserError, match=f"'{trained}' is not in test of .*, as it is divided"):
+        part(several, "test", sequences=[trained])
+
+
 def test_the_seed_fixes_the_lot(several):
     drawn = [[video.name for video in part(several, "test", divide_seed=seed)] for seed in (0, 0, 1, 2)]
     assert drawn[0] == drawn[1]

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from eosvos.config.data import Folder
 from eosvos.data import folder
@@ -38,6 +39,40 @@ def test_one_file_is_the_mask_of_its_frame_or_of_the_first(video, labels):
     assert open_folder(video, masks=video.root / "masks/10.png")[0].annotated_frames == (2,)
     (sequence,) = open_folder(video, masks=video.mask("my drawing.png", labels(1)))
     assert sequence.annotated_frames == (0,)
+
+
+@pytest.mark.parametrize("name", ["frame_00", "f"])
+def test_one_file_that_is_a_number_is_the_mask_of_the_frame_of_that_number(disk, labels, name):
+    for t in (3, 4, 12):
+        disk.frame(f"frames/{name}{t}.jpg")
+    (sequence,) = open_folder(disk, masks=disk.mask("0012.png", labels(1)))
+    assert sequence.annotated_frames == (2,)
+    with pytest.raises(UserError, match=r"7\.png is of frame 7, and .*frames has none of that number"):
+        open_folder(disk, masks=disk.mask("7.png", labels(1)))
+
+
+def test_black_and_white_of_one_bit_is_white_on_black(video, labels):
+    video.mask("masks/1.png", labels(255), "1")
+    video.mask("masks/10.png", labels(255), "L")
+    (sequence,) = open_folder(video)
+    for t in (0, 2):
+        np.testing.assert_array_equal(sequence.mask(t), labels(1))
+
+
+def test_black_and_white_beside_palette_ids_is_refused(video, labels):
+    video.mask("masks/10.png", labels(255), "L")
+    with pytest.raises(UserError, match=r"10\.png is black and white, but .*1\.png of the same video has"):
+        open_folder(video)
+
+
+def test_an_object_has_one_colour_in_all_palettes(video, labels):
+    path = video.mask("masks/10.png", labels(1))
+    assert open_folder(video)[0].object_ids == (1,)
+    image = Image.open(path)
+    image.putpalette([0, 0, 0, 0, 200, 0])
+    image.save(path)
+    with pytest.raises(UserError, match=r"object 1 has another colour in .*10\.png than in .*1\.png"):
+        open_folder(video)
 
 
 def test_a_white_on_black_mask_is_object_1(video, labels):

@@ -1,6 +1,9 @@
 """Pictures of every kind that users have, written for real, and what is read of them."""
 
 import os
+import struct
+import zlib
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -245,3 +248,21 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "0.png")
     with pytest.raises(UserError, match=r"0\.png is no file: replace it"):
         read_header(tmp_path / "0.png")
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_greys_of_few_bits_are_no_ids_but_may_be_black_and_white(tmp_path, bits):
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    white = 2**bits - 1
+    for value, said in ((1, "grey with 2 or 4 bits"), (white, None)):
+        row = b"\0" + bytes([value << (8 - bits)])
+        parts = (
+            (b"IHDR", struct.pack(">2I5B", 8 // bits, 1, bits, 0, 0, 0, 0)),
+            (b"IDAT", zlib.compress(row)),
+            (b"IEND", b""),
+        )
+        (tmp_path / "m.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+        with pytest.raises(UserError, match=said) if said else nullcontext():
+            assert read_labels(tmp_path / "m.png")[0, 0] == 255

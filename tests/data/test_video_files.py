@@ -135,6 +135,40 @@ def test_a_mask_belongs_to_the_frame_that_its_name_or_a_setting_says(tmp_path):
     assert set(several.folders) == {path, tmp_path / "masks"}
 
 
+def test_a_video_and_its_mask_may_be_called_by_one_number(tmp_path):
+    for name in ("0001", "0012"):
+        clip(tmp_path / f"videos/{name}.mp4")
+        save_mask(tmp_path / f"masks/{name}.png")
+    found = video_sequences(Video(video=str(tmp_path / "videos"), masks=str(tmp_path / "masks")))
+    assert [one.annotated_frames for one in found] == [(0,), (0,)]
+    alone = {"video": str(tmp_path / "videos/0012.mp4"), "masks": str(tmp_path / "masks/0012.png")}
+    assert video_sequences(Video(**alone))[0].annotated_frames == (0,)
+    assert video_sequences(Video(**alone, mask_frame=3))[0].annotated_frames == (3,)
+
+
+@pytest.mark.parametrize("length", [30, 34, 50])
+def test_an_avi_with_frames_before_its_last_key_frame_is_whole(tmp_path, length, caplog):
+    path = clip(tmp_path / "a.avi", length, codec="mpeg4", coding={"g": "12", "bf": "2"})
+    assert video(path).num_frames == length
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.webm"])
+def test_one_frame_is_a_whole_video(tmp_path, name, caplog):
+    path = clip(tmp_path / name, 1, codec="libx264" if name == "a.mkv" else "libvpx-vp9")
+    assert video(path).num_frames == 1
+    assert not caplog.records
+
+
+def test_few_videos_are_open_at_once(tmp_path):
+    found = [video(clip(tmp_path / f"{name}.mp4")) for name in "abcdefgh"]
+    descriptors = []
+    for one in found * 2:
+        assert column(shown(one, 5)) == column(picture(5))
+        descriptors.append(len(list(Path("/proc/self/fd").iterdir())))
+    assert len(set(descriptors[4:])) == 1
+
+
 def test_white_is_the_object_also_after_a_mask_that_is_empty(tmp_path):
     path = clip(tmp_path / "a.mp4")
     for name, value in (("3", 0), ("5", 255)):

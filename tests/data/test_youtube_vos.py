@@ -53,6 +53,18 @@ def test_objects_that_no_mask_shows_are_left_out_but_listed_without_reading(disk
     assert [i for _, i in list_objects([zoo])] == [2, 7]
 
 
+@pytest.mark.parametrize(("objects", "listed"), [({}, "none"), ({1: "cat"}, "1")])
+def test_a_video_that_shows_no_object_of_the_list_is_named_at_the_start(disk, labels, objects, listed):
+    write(disk, labels, "train", {"zoo": {2: "ape"}})
+    meta = disk.root / "train/meta.json"
+    things = {str(i): {"category": one, "frames": ["00000"]} for i, one in objects.items()}
+    meta.write_text(json.dumps({"videos": {"zoo": {"objects": things}}}))
+    with pytest.raises(
+        UserError, match=rf"no mask of sequence zoo shows an object \(meta.json lists {listed}\)"
+    ):
+        open_youtube_vos(disk.root)
+
+
 def test_objects_that_vanish_when_reduced_are_left_out(disk, labels):
     write(disk, labels, "train", {"zoo": {2: "ape", 7: "elephant"}})
     dot = labels(0)
