@@ -20,8 +20,10 @@ from eosvos.evaluation.records import MEASURES, csv_text
 from eosvos.evaluation.reports import reported_rows
 from eosvos.writing import check_writable, whole_file, write_whole
 
-NOT_OF_THE_METHOD = ("seed", "output", "results", "overwrite", "resume", "trainer", "logger", "callbacks")
+NOT_OF_THE_METHOD = ("seed", "output", "results", "overwrite", "resume", "logger")
 """Settings in which runs of one setting may differ."""
+OF_THE_METHOD = ("precision", "matmul_precision")
+"""What of the trainer counts: the rest is hardware, and what is shown."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,7 @@ def _method(run: Path) -> str:
     if config.get("resume"):
         # Its checkpoint is where it went on, not what it began with.
         config["checkpoint"] = recorded(run, "start")
+    config["trainer"] = {key: config.get("trainer", {}).get(key) for key in OF_THE_METHOD}
     return OmegaConf.to_yaml({key: value for key, value in config.items() if key not in NOT_OF_THE_METHOD})
 
 

@@ -74,6 +74,13 @@ def test_a_run_that_was_resumed_keeps_the_checkpoint_that_it_began_with(tmp_path
     assert len(read_settings([begun[0], resumed])) == 2, "nobody knows with what it began"
 
 
+def test_runs_in_another_precision_are_of_another_setting(tmp_path):
+    plain = run(tmp_path / "plain", {"a": (0, 0)}, "trainer.num_workers=0")
+    same = run(tmp_path / "same", {"a": (0, 0)}, "seed=1", "trainer.num_workers=1")
+    half = run(tmp_path / "half", {"a": (1, 1)}, "trainer.precision=bf16-mixed")
+    assert [one.folders for one in read_settings([plain, same, half])] == [(plain, same), (half,)]
+
+
 def test_tables_and_plot(runs, tmp_path, capsys):
     out = tmp_path / "out"
     main([*map(str, runs), "--out", str(out)])

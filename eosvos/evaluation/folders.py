@@ -7,11 +7,12 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from eosvos.config.command_line import job_overrides, overrides, run_mode
 from eosvos.config.data import Video
 from eosvos.config.training import Config
-from eosvos.data.splits import Videos
+from eosvos.data.splits import Splits, Videos, list_videos
 from eosvos.errors import UserError
 from eosvos.evaluation.provenance import RECORD, recorded
 from eosvos.evaluation.reports import REPORTS
@@ -58,14 +59,31 @@ def check_folders(config: Config, training: bool) -> None:
         )
     if config.results is not None:
         check_writable(Path(config.results), "results")
-        if training and not (config.overwrite or is_same_job(folder) or is_resumed_in(config, folder)):
+        own = is_same_job(folder) or (is_resumed_in(config, folder) and _had_results(config, folder))
+        if training and not (config.overwrite or own):
             _check_no_results(config, Path(config.results))
+
+
+def _had_results(config: Config, folder: Path) -> bool:
+    """Whether the run that a folder holds had the same folder for its results."""
+    try:
+        return bool(OmegaConf.select(OmegaConf.load(folder / "config.yaml"), "results") == config.results)
+    except OSError:
+        return False
 
 
 def _check_no_results(config: Config, results: Path) -> None:
     roots = [results, *(folder.root for folder in results_folders(config).values())]
     if any((root / MANIFEST).exists() for root in roots):
         raise UserError(f"results={results} holds results: choose another folder, or set overwrite=true")
+
+
+def listed_videos(config: Config, training: bool) -> Splits:
+    """The videos of a run, which does no harm to them or to what its folders hold; raises UserError."""
+    check_folders(config, training)
+    videos = list_videos(config, training)
+    check_unread(config, videos.test, videos.folders)
+    return videos
 
 
 def check_place(folder: Path, key: str) -> None:

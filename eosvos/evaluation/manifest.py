@@ -10,6 +10,7 @@ from eosvos.evaluation.folders import results_folders
 from eosvos.evaluation.provenance import versions
 from eosvos.evaluation.results import ResultsFolder
 from eosvos.meta.model import Model, without_weights
+from eosvos.setup import device_for
 
 LOCATIONS = {"root", "images", "video", "masks", "annotations"}
 """Settings of data sets that say where they lie."""
@@ -32,8 +33,10 @@ def manifest(config: Config, checkpoint: str | None, name: str = "") -> dict[str
     model = Model.of(config)
     # A checkpoint brings the weights, whatever files it once began with.
     settings = (without_weights(model) if checkpoint else model).model_dump()
+    on_gpu = device_for(config.trainer.accelerator).type == "cuda"
     return {
         "eosvos": versions()["eosvos"],
+        **({"matmul_precision": config.trainer.matmul_precision} if on_gpu else {}),
         "checkpoint": checkpoint,
         "model": settings if checkpoint else with_digests(settings),
         "data": without_locations(config.dataset.sources[name].test),

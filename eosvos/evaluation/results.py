@@ -21,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from eosvos.data.sequence import VideoSequence
+
+_log = logging.getLogger(__name__)
 
 RECORD = ".record.json"
 OVERLAY = ".overlay.png"
@@ -135,7 +138,8 @@ class ResultsFolder:
         state is there to go on from.
 
         Both count only if it is the same video; it is finished only if its pictures are there. Raises
-        UserError if a picture is in the way that eosvos did not write, or that was changed since.
+        UserError if a picture is in the way that eosvos did not write, or that was changed since, and if
+        there are results of the same video in another format.
         """
         entry, begun = self._entry(sequence.name), self._begun(sequence, overlay)
         begun = replace(begun, fingerprint=self._fingerprint(sequence))
@@ -149,9 +153,21 @@ class ResultsFolder:
                 return replace(entry.record, finished_before=True)
         if entry == begun and self.state_path(sequence.name).is_file():
             return None
+        if entry.fingerprint == begun.fingerprint and {*begun.pictures} - {*entry.pictures}:
+            raise UserError(
+                f"results={self.root} holds {sequence.name} in another results_format: choose another "
+                "folder, or set overwrite=true to compute all anew"
+            )
+        if entry.record is not None and entry.fingerprint != begun.fingerprint:
+            _log.warning(
+                "%s is another video than the one of that name in results=%s, or has other masks: it takes "
+                "its place",
+                sequence.name,
+                self.root,
+            )
         self._check_ours(begun.files, entry.files)
         self._remove_files(sequence.name, entry.files)
-        remove([self.submission])
+        remove([self.submission, *(self.root / name for name in self.tables)])
         self._write_entry(sequence.name, begun)
         return None
 

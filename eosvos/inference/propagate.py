@@ -1,7 +1,6 @@
 """Propagation of one object through a video: its adapted segmenter, and its box from frame to frame."""
 
 import warnings
-from collections import deque
 from collections.abc import Iterable, Mapping
 from itertools import cycle, islice
 from typing import Any, Self
@@ -22,6 +21,10 @@ DIVERGED = (
 )
 
 
+MOST_KEPT = 16
+"""Frames of a segment that are kept, beside those of a batch, before the ones go that no adaptation takes."""
+
+
 class ObjectTrack:
     """The state of one object: adapted by `annotate`, then advanced by `advance`, in the order of the frames.
 
@@ -38,7 +41,7 @@ class ObjectTrack:
         self._annotated: list[tuple[Tensor, Tensor]] = []
         self._segment_prior: Tensor | None = None
         # With whether the object was found.
-        self._recent: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=finetune.online.every or 0)
+        self._recent: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def __copy__(self) -> Self:
         """The same state, to go on from later: it shares weights and frames, which do not change."""
@@ -131,8 +134,23 @@ class ObjectTrack:
         found = mask.any()
         self._prior = torch.where(found, tight_boxes(mask[None])[0], self._prior)
         self._lost = ~found
-        self._recent.append((image, mask.to(torch.uint8), found))
+        if self._finetune.online.every is not None:
+            self._recent.append((image, mask.to(torch.uint8), found))
+            if len(self._recent) == MOST_KEPT + self._finetune.online.batch_size:
+                chosen, newest = self._chosen(), self._recent[-1]
+                self._recent = [*(one for one in chosen if one is not newest), newest]
         return probability
+
+    def _chosen(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """What online adaptation would take of the segment so far: frames in which the object was found.
+
+        It waits for the device.
+        """
+        online = self._finetune.online
+        found = torch.stack([found for *_, found in self._recent]).tolist()
+        recent = [one for one, seen in zip(self._recent, found, strict=True) if seen]
+        count = min(online.batch_size - 1, len(recent))
+        return recent[len(recent) - count :] if online.frames == "latest" else recent[:count]
 
     def _prior_now(self) -> Tensor | None:
         """The latest box of the object, or while it is lost the segment's first, if there is one."""
@@ -145,10 +163,7 @@ class ObjectTrack:
         frame in each step, in turn.
         """
         online = self._finetune.online
-        found = torch.stack([found for *_, found in self._recent]).tolist()
-        recent = [(image, mask) for (image, mask, _), seen in zip(self._recent, found, strict=True) if seen]
-        count = min(online.batch_size - 1, len(recent))
-        chosen = recent[len(recent) - count :] if online.frames == "latest" else recent[:count]
+        chosen = [(image, mask) for image, mask, _ in self._chosen()]
         batches = islice(cycle([stacked([pair, *chosen]) for pair in self._annotated]), online.steps)
         start: dict[str, Segmenter | None] = {
             "meta_init": None,
@@ -157,4 +172,4 @@ class ObjectTrack:
         }
         self._segmenter = self._adapted(frame, batches, start[online.reset])
         self._recent.clear()
-        self._segment_prior = self._prior if found[-1] else None
+        self._segment_prior = None if self._lost else self._prior

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Self
 
 import torch
@@ -124,7 +124,18 @@ class VideoPredictor:
         return min([self._finetune.feature_batch_size, *(end for end in ends if end is not None)])
 
     def _segment(self, images: list[Tensor], mask: Tensor | None = None) -> list[Tensor]:
-        """The label maps of the next frames; of one frame, if it has a mask."""
+        """The label maps of the next frames; of one frame, if it has a mask.
+
+        Where that is interrupted, it is as if the frames had not been taken.
+        """
+        tracks, timing = {i: copy(track) for i, track in self._tracks.items()}, replace(self.timing)
+        try:
+            return self._segmented(images, mask)
+        except BaseException:
+            self._tracks, self.timing, self._frame = tracks, timing, timing.steps
+            raise
+
+    def _segmented(self, images: list[Tensor], mask: Tensor | None) -> list[Tensor]:
         height, width = self._size = (images[0].shape[1], images[0].shape[2])
         scale = (self._finetune.short_side or min(self._size)) / min(self._size)
         seen_size = round(height * scale), round(width * scale)

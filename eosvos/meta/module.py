@@ -165,6 +165,15 @@ class MetaModule(pl.LightningModule):
         self._left_out.append(task.name)
         return None
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what was not finite so far."""
+        checkpoint["nonfinite"] = {"in_a_row": self.nonfinite_iterations, "tasks": [*self._nonfinite_tasks]}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on counting what is not finite."""
+        before = checkpoint.get("nonfinite", {"in_a_row": 0, "tasks": []})
+        self.nonfinite_iterations, self._nonfinite_tasks = before["in_a_row"], [*before["tasks"]]
+
     def _step(self, gradients: Sequence[Tensor], finite: int) -> dict[str, Tensor]:
         """Take the outer step, if a task was finite; returns the norms of the meta-gradient, by group."""
         optimizer = cast(Optimizer, self.optimizers())

@@ -19,9 +19,9 @@ from eosvos.config.checks import check
 from eosvos.config.messages import user_errors
 from eosvos.config.quoting import override
 from eosvos.config.training import Config
-from eosvos.data.splits import Splits, list_videos
+from eosvos.data.splits import Splits
 from eosvos.errors import UserError
-from eosvos.evaluation.folders import check_folders, check_place, check_unread
+from eosvos.evaluation.folders import check_place, listed_videos
 from eosvos.evaluation.official import check_official
 from eosvos.evaluation.submission import check_submission
 from eosvos.sweep.jobs import going_on, job_name
@@ -119,9 +119,7 @@ def prepare(cfg: DictConfig, training: bool = True) -> tuple[Config, Splits]:
     config = check(cfg, training)
     if training:
         config = going_on(config)
-    check_folders(config, training)
-    videos = list_videos(config, training)
-    check_unread(config, videos.test, videos.folders)
+    videos = listed_videos(config, training)
     if config.resume and not training:
         raise UserError("resume=true goes on with training, and evaluate.py does not train: leave it out")
     if config.submission:

@@ -1,6 +1,7 @@
 """What a run puts into its checkpoints, and what must agree for a run to go on from one."""
 
 import copy
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -19,6 +20,8 @@ from eosvos.evaluation.results import differences
 from eosvos.meta.checkpoint import LoadedCheckpoint, read_checkpoint
 from eosvos.meta.model import Model
 from eosvos.meta.stored import FORMAT, KEY, SETTINGS, Stored, misfits, refusal, refuse
+
+_log = logging.getLogger(__name__)
 
 
 def run_settings(config: Config) -> dict[str, Any]:
@@ -62,6 +65,11 @@ def check_same_run(config: Config, loaded: LoadedCheckpoint) -> None:
         raise UserError(
             f"{checkpoint} is of a run with other settings ({'; '.join(changed)}): repeat its command to "
             "resume it, or leave resume=true out to start anew from its weights"
+        )
+    if config.finetune != loaded.finetune:
+        _log.warning(
+            "finetune is not as it was when the run was stopped: best.ckpt is chosen among validations that "
+            "cannot be compared"
         )
     parent = loaded.stage == "parent"
     key, wanted = ("parent.steps", config.parent.steps) if parent else ("iterations", config.iterations)

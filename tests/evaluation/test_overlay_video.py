@@ -16,6 +16,7 @@ from PIL import Image
 from eosvos.config.data import Video
 from eosvos.config.inference import Finetune
 from eosvos.data.video import VideoFile, video_sequences
+from eosvos.errors import UserError
 from eosvos.evaluation.overlay_video import overlay_video
 from eosvos.evaluation.results import ResultsFolder
 from eosvos.evaluation.scoring import fill_folder
@@ -140,7 +141,10 @@ def test_masks_cutouts_and_what_is_written_of_which_format(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         filled(tmp_path, sequence, "both")
         filled(tmp_path, sequence, "png")
-        folder = filled(tmp_path, sequence, "cutout")
+        with pytest.raises(UserError, match="holds clip in another results_format"):
+            filled(tmp_path, sequence, "cutout")
+        assert names(folder) == rest | {video} | {f"clip/{t:05d}.png" for t in range(10)}
+        folder = filled(tmp_path / "cutouts", sequence, "cutout")
     assert caplog.messages == ["clip (finished before)", "clip (finished before)", "clip"]
     assert names(folder) == rest | {f"clip/{t:05d}.cutout.png" for t in range(10)}
     pixels = np.asarray(Image.open(folder.root / "clip/00004.cutout.png"))

@@ -149,13 +149,14 @@ def test_a_picture_that_was_changed_is_neither_taken_nor_replaced(tmp_path, make
 
 
 @pytest.mark.parametrize("changed", [{"place": 5}, {"frames": 3}, {"frames": 1}])
-def test_a_changed_video_is_computed_again_and_its_old_pictures_go(tmp_path, make, changed):
+def test_a_changed_video_is_computed_again_and_its_old_pictures_go(tmp_path, make, changed, caplog):
     fill(opened(tmp_path), make())
     fill(opened(tmp_path), make("cat"))
     (tmp_path / "dog/notes.txt").write_text("mine")
     folder = opened(tmp_path)
     assert folder.begin(make("cat")) is not None
     assert folder.begin(make(**changed)) is None
+    assert "dog is another video than the one of that name" in caplog.text
     assert [path.name for path in (tmp_path / "dog").iterdir()] == ["notes.txt"]
     write_pictures(folder, make(**changed))
     folder.finish(record("dog"))

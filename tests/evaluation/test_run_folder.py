@@ -58,7 +58,11 @@ def test_results_of_its_own_do_not_stop_a_run_that_is_resumed(tmp_path):
     last = tmp_path / "run/checkpoints/last.ckpt"
     last.parent.mkdir(parents=True)
     last.touch()
+    (tmp_path / "run/config.yaml").write_text(f"results: {results}")
     resumed = (f'results="{results}"', f'checkpoint="{last}"')
     with pytest.raises(UserError, match=r"holds another run|holds results"):
         prepare(composed(tmp_path / "run", *resumed))
     prepare(composed(tmp_path / "run", *resumed, "resume=true"))
+    (tmp_path / "run/config.yaml").write_text("results: null")
+    with pytest.raises(UserError, match="holds results"):
+        prepare(composed(tmp_path / "run", *resumed, "resume=true"))

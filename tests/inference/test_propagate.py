@@ -183,3 +183,23 @@ def test_fine_tuning_that_diverged_is_counted_and_said(recwarn):
     tracks[1].annotate(*frame, 2)
     assert [track.diverged for track in tracks] == [0, 1]
     assert str(recwarn.pop().message) == DIVERGED
+
+
+@pytest.mark.parametrize("frames", ["oldest", "latest"])
+@pytest.mark.parametrize("lost", [(), (1, 2), (39, 40), tuple(range(3, 41))])
+def test_of_a_long_segment_few_frames_are_kept_and_the_same_are_adapted_to(monkeypatch, frames, lost):
+    settings = Online(every=40, steps=1, batch_size=3, frames=frames)
+    images = torch.stack([frame_with_object(None if t in lost else t % 8) for t in range(1, 41)])
+    images[:, 1, 0, 0] = torch.arange(40) / 40
+
+    def adapted(kept: int) -> tuple[Tensor, int]:
+        monkeypatch.setattr("eosvos.inference.propagate.MOST_KEPT", kept)
+        track, adapter = start_track(Finetune(steps=1, augment=False, online=settings))
+        track.advance(images, 1)
+        held = len(track.state_dict()["recent"])
+        track.adapt_online(41)
+        return adapter.adaptations[-1][0][0][0], held
+
+    (all_kept, held), (few_kept, few) = adapted(1000), adapted(2)
+    assert (held, few < 6) == (40, True)
+    assert torch.equal(all_kept, few_kept)

@@ -135,6 +135,18 @@ def test_wrong_input_is_one_sentence_and_leaves_the_video_as_it_is(image, given,
     assert columns(video.step(BLOCK.image(1)), 1) == [1, 2]
 
 
+def test_a_step_that_is_interrupted_is_as_if_it_had_not_been_taken(monkeypatch):
+    video, adapter = started()
+    video.step(BLOCK.image(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(adapter, "adapt", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            video.step(BLOCK.image(2), mask(1, 5))
+    assert video.timing.steps == 2
+    assert columns(video.step(BLOCK.image(2), mask(1, 5)), 1) == [5, 6]
+    assert len(video.state_dict()["tracks"][1]["annotated"]) == 2
+
+
 def test_a_copy_goes_on_by_itself_from_the_same_frame():
     video, adapter = started(plain_online(every=3, steps=4, batch_size=2))
     for t in range(1, 5):
