@@ -168,6 +168,7 @@ def test_still_pictures(disk, labels, capsys):
     ):
         assert words in line
     assert main([*check, "--sequences", "s/0"]) == 0
+    assert main([*check, "--sequences", "s/1", "--single-object"]) == 0
 
 
 def test_pascal_voc_and_coco(disk, labels, capsys):

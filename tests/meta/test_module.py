@@ -147,6 +147,15 @@ def test_the_run_stops_when_no_task_is_finite_for_too_long():
         torch.testing.assert_close(a.detach(), b, rtol=0, atol=0)
 
 
+def test_what_is_not_finite_is_counted_on_after_a_resume():
+    stopped, resumed, checkpoint = make_module(), make_module(), {}
+    stopped.nonfinite_iterations, stopped._nonfinite_tasks = 3, ["one"]
+    stopped.on_save_checkpoint(checkpoint)
+    stopped._nonfinite_tasks.append("two")
+    resumed.on_load_checkpoint(checkpoint)
+    assert (resumed.nonfinite_iterations, resumed._nonfinite_tasks) == (3, ["one"])
+
+
 @pytest.mark.parametrize("name", ["SGD", "Adam"])
 def test_a_last_iteration_without_a_finite_task_ends_in_an_error_only_if_no_other_had_one(name):
     good, bad = [make_task(0, 0)], [make_task(1, 0, broken=True)]

@@ -88,9 +88,11 @@ def resume(run_of, tmp_path_factory) -> Callable[[str], None]:
 
 
 @pytest.mark.parametrize("setting", COMPARED)
-def test_a_changed_setting_is_refused_by_name_unless_it_may_change(resume, setting):
+def test_a_changed_setting_is_refused_by_name_unless_it_may_change(resume, setting, caplog):
     if setting in MAY_CHANGE:
         resume(setting)
+        # Validations with other settings of fine-tuning are others.
+        assert ("best.ckpt is chosen among" in caplog.text) == setting.startswith("finetune.")
         return
     with pytest.raises(UserError) as caught:
         resume(setting)
