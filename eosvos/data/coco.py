@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from eosvos.config.data import Coco
 from eosvos.data.layouts import build_each, existing_folder, read_text
-from eosvos.data.pictures import missing_file_message
+from eosvos.data.pictures import missing_file_message, read_header, read_image
 from eosvos.data.sequence import IGNORE
 from eosvos.data.split_file import select
 from eosvos.data.stills import Still
@@ -55,6 +55,23 @@ class CocoStill(Still):
     def training_object_ids(self) -> tuple[int, ...]:
         """Ids of the instances, ascending; draws no mask."""
         return tuple(range(1, len(self._picture.instances) + 1))
+
+    @cached_property
+    def _upright(self) -> bool:
+        """Whether the sizes in the file are those of the picture as a viewer turns it.
+
+        It is else taken as it is stored, as COCO's own tools do.
+        """
+        return read_header(self.frames[0], upright=False)[0] != self._picture.size
+
+    @cached_property
+    def stored_size(self) -> tuple[int, int]:
+        """Height and width of the picture, in pixels; raises UserError if it cannot be opened."""
+        return read_header(self.frames[0], self._upright)[0]
+
+    def read_picture(self, path: Path) -> NDArray[np.uint8]:
+        """Decode the picture: RGB, uint8 [h, w, 3]."""
+        return read_image(path, self._upright)
 
     def read_mask(self, path: Path) -> NDArray[np.uint8]:
         """Draw the mask: ids uint8 [h, w], in the size that the file names."""

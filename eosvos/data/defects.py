@@ -11,7 +11,6 @@ from eosvos.data.pictures import (
     missing_file_message,
     no_object_ids_message,
     read_header,
-    read_image,
 )
 from eosvos.data.sequence import scored_frames, visible_objects
 from eosvos.errors import UserError
@@ -110,7 +109,7 @@ def _check_mask_header(sequence: FileSequence, path: Path) -> None:
 
 
 def _decode_image(sequence: FileSequence, path: Path) -> None:
-    _check_size(sequence, path, read_image(path).shape[:2])
+    _check_size(sequence, path, sequence.read_picture(path).shape[:2])
 
 
 def _no_object(sequence: FileSequence) -> Iterator[str]:

@@ -116,7 +116,7 @@ class FileSequence(VideoSequence):
         import torch
 
         path = self.frames[t]
-        pixels = self._resize(path, read_image(path), Image.Resampling.BOX)
+        pixels = self._resize(path, self.read_picture(path), Image.Resampling.BOX)
         return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
     def mask(self, t: int) -> Tensor | None:
@@ -129,6 +129,10 @@ class FileSequence(VideoSequence):
     def visible_objects(self, t: int) -> list[int]:
         """Return the ids of the objects that the mask of frame t shows, ascending; takes no torch."""
         return visible_objects(self._labels(t))
+
+    def read_picture(self, path: Path) -> NDArray[np.uint8]:
+        """Decode an image file of this video: RGB, uint8 [h, w, 3], in the file's size."""
+        return read_image(path)
 
     def read_mask(self, path: Path) -> NDArray[np.uint8]:
         """Decode a mask file of this video: ids uint8 [h, w], in the file's size."""

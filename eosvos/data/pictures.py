@@ -45,23 +45,24 @@ _NEARLY_BLACK = 16
 """Values below, of all three colours, are black to the eye."""
 
 
-def read_header(path: Path) -> tuple[tuple[int, int], str]:
+def read_header(path: Path, upright: bool = True) -> tuple[tuple[int, int], str]:
     """Return (height, width), as the picture is shown, and mode of an image file without decoding it.
 
-    Raises UserError if it is broken, of another format than those read, or holds several pictures.
+    upright: whether it is turned as its EXIF orientation says. Raises UserError if it is broken, of another
+    format than those read, or holds several pictures.
     """
     with _opened(path) as (image, orientation):
         size = (image.height, image.width)
-        return (size[::-1] if orientation >= 5 else size), image.mode
+        return (size[::-1] if upright and orientation >= 5 else size), image.mode
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """Decode an image file: RGB, uint8 [H, W, 3], turned as its EXIF orientation says.
+def read_image(path: Path, upright: bool = True) -> NDArray[np.uint8]:
+    """Decode an image file: RGB, uint8 [H, W, 3]; `upright`: turned as its EXIF orientation says.
 
     16 bits are reduced to the upper 8; transparent pixels are laid on black. Raises UserError as read_header
     does.
     """
-    return _colours(_decoded(path), path)
+    return _colours(_decoded(path, upright=upright), path)
 
 
 def read_labels(path: Path, merge_objects: bool = False) -> NDArray[np.uint8]:
@@ -146,14 +147,15 @@ def _opened(path: Path) -> Iterator[tuple[Image.Image, int]]:
         yield image, orientation if orientation in _TRANSPOSES else 1
 
 
-def _decoded(path: Path, exact: bool = False) -> Image.Image:
+def _decoded(path: Path, exact: bool = False, upright: bool = True) -> Image.Image:
     with _opened(path) as (image, orientation):
         if exact and image.format != "PNG":
             raise UserError(inexact_message(path))
         # PNG's greys of 2 and 4 bits are shares of white.
         image.info[_FEW_BITS] = [one.args for one in getattr(image, "tile", ())] in (["L;2"], ["L;4"])
         image.load()
-        return image.transpose(_TRANSPOSES[orientation]) if orientation in _TRANSPOSES else image
+        turned = upright and orientation in _TRANSPOSES
+        return image.transpose(_TRANSPOSES[orientation]) if turned else image
 
 
 def _colours(image: Image.Image, path: Path) -> NDArray[np.uint8]:

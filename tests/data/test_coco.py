@@ -160,12 +160,33 @@ def test_what_cannot_be_drawn_is_named(coco, change, message):
         open_coco(coco)[1].mask(0)
 
 
-def test_a_picture_that_its_exif_turns_misfits(coco):
-    upright = Image.new("RGB", (32, 24))
-    exif = upright.getexif()
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_picture_is_taken_as_it_is_stored_if_the_file_has_its_size_so(coco, orientation):
+    pixels = np.zeros((24, 32, 3), np.uint8)
+    pixels[:, :16] = 255
+    stored = Image.fromarray(pixels)
+    exif = stored.getexif()
+    exif[0x0112] = orientation
+    path = coco[0].root / "images/0007.png"
+    (coco[0].root / "images/0007.jpg").unlink()
+    stored.save(path, exif=exif)
+    coco[1]["images"][0]["file_name"] = "0007.png"
+    picture = open_coco(coco)[0]
+    np.testing.assert_array_equal(picture.image(0).permute(1, 2, 0), pixels)
+    assert picture.mask(0).shape == picture.size == (24, 32)
+
+
+def test_a_picture_is_turned_if_the_file_has_its_size_so(coco):
+    stored = Image.new("RGB", (24, 32))
+    exif = stored.getexif()
     exif[0x0112] = 6
-    upright.save(coco[0].root / "images/0007.jpg", exif=exif)
-    with pytest.raises(UserError, match=r"instances\.json is 32x24, but .*0007\.jpg is 24x32"):
+    stored.save(coco[0].root / "images/0007.jpg", exif=exif)
+    assert open_coco(coco)[0].image(0).shape == (3, 24, 32)
+
+
+def test_a_picture_of_another_size_misfits(coco):
+    Image.new("RGB", (30, 24)).save(coco[0].root / "images/0007.jpg")
+    with pytest.raises(UserError, match=r"instances\.json is 32x24, but .*0007\.jpg is 30x24"):
         open_coco(coco)[0].mask(0)
 
 
