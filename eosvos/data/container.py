@@ -102,9 +102,7 @@ def contents(path: Path) -> Contents:
         alone = not stream.frames and len(container.streams) == 1
         end = Fraction(container.duration or 0, 1_000_000) / clock if alone else 0
     stamps = _readable(path, packets, None if in_turn else _stamp(first))
-    longest = max((late - early for early, late in pairwise(stamps)), default=0)
-    held = max(1.5 * longest, *(packet.duration for packet in packets if packet.stamp == stamps[-1]))
-    broken = len(stamps) < listed or stamps[-1] + held < end
+    broken = len(stamps) < listed or _shown_until(packets, stamps) < end
     if broken:
         _log.warning(BROKEN, path, len(stamps))
     height, width = first.height, max(1, round(first.width * aspect))
@@ -124,6 +122,13 @@ def _readable(path: Path, packets: list[_Packet], begin: int | None) -> list[int
     last, count = found or (begin or 0, 1)
     stamps = sorted({packet.stamp for packet in whole})
     return stamps[:count] if begin is None else [stamp for stamp in stamps if begin <= stamp <= last]
+
+
+def _shown_until(packets: list[_Packet], stamps: list[int]) -> float:
+    """When the last frame is over: after its own time, or that of the longest before it and a half."""
+    longest = max((late - early for early, late in pairwise(stamps)), default=0)
+    own = (packet.duration for packet in packets if packet.stamp == stamps[-1])
+    return stamps[-1] + max(1.5 * longest, *own)
 
 
 def _keys(packets: list[_Packet], kind: str) -> tuple[int, ...]:

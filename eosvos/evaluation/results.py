@@ -143,25 +143,19 @@ class ResultsFolder:
         """
         entry, begun = self._entry(sequence.name), self._begun(sequence, overlay)
         begun = replace(begun, fingerprint=self._fingerprint(sequence))
-        if entry.record is not None and all((self.root / name).is_file() for name in entry.pictures):
-            if self._digest(entry.pictures) != entry.digest:
-                raise UserError(
-                    f"results={self.root}: pictures of {sequence.name} were changed after they were written: "
-                    "move them away, or set overwrite=true to compute all anew"
-                )
-            if entry.fingerprint == begun.fingerprint and set(begun.pictures) <= set(entry.pictures):
-                return replace(entry.record, finished_before=True)
+        same, wanted = entry.fingerprint == begun.fingerprint, set(begun.pictures) <= set(entry.pictures)
+        if entry.record is not None and self._is_whole(entry) and same and wanted:
+            return replace(entry.record, finished_before=True)
         if entry == begun and self.state_path(sequence.name).is_file():
             return None
-        if entry.fingerprint == begun.fingerprint and {*begun.pictures} - {*entry.pictures}:
+        if same and not wanted:
             raise UserError(
                 f"results={self.root} holds {sequence.name} in another results_format: choose another "
                 "folder, or set overwrite=true to compute all anew"
             )
-        if entry.record is not None and entry.fingerprint != begun.fingerprint:
+        if entry.record is not None and not same:
             _log.warning(
-                "%s is another video than the one of that name in results=%s, or has other masks: it takes "
-                "its place",
+                "%s in results=%s is of other frames, masks or settings, and computed anew",
                 sequence.name,
                 self.root,
             )
@@ -170,6 +164,17 @@ class ResultsFolder:
         remove([self.submission, *(self.root / name for name in self.tables)])
         self._write_entry(sequence.name, begun)
         return None
+
+    def _is_whole(self, entry: Entry) -> bool:
+        """Whether all pictures of a finished sequence are there; raises UserError if they were changed."""
+        if not all((self.root / name).is_file() for name in entry.pictures):
+            return False
+        if entry.record and self._digest(entry.pictures) != entry.digest:
+            raise UserError(
+                f"results={self.root}: pictures of {entry.record.sequence} were changed after they were "
+                "written: move them away, or set overwrite=true to compute all anew"
+            )
+        return True
 
     def finish(self, record: SequenceRecord) -> None:
         """Mark a sequence that was begun, and whose pictures are all written, as finished."""

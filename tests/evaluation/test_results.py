@@ -156,7 +156,7 @@ def test_a_changed_video_is_computed_again_and_its_old_pictures_go(tmp_path, mak
     folder = opened(tmp_path)
     assert folder.begin(make("cat")) is not None
     assert folder.begin(make(**changed)) is None
-    assert "dog is another video than the one of that name" in caplog.text
+    assert "is of other frames, masks or settings, and computed anew" in caplog.text
     assert [path.name for path in (tmp_path / "dog").iterdir()] == ["notes.txt"]
     write_pictures(folder, make(**changed))
     folder.finish(record("dog"))
