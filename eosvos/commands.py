@@ -66,7 +66,7 @@ def _job(command: str, cfg: "DictConfig", sweep: bool) -> None:
     from eosvos.writing import alone_in
 
     config, videos = prepare(cfg, training=command == "train")
-    # The other processes of a run come when its main one has begun.
+    # For all processes of a run; Lightning starts the others when the main one has begun.
     with alone_in(Path(config.output)) if is_rank_zero() else nullcontext():
         if sweep and not begin(config, training=command == "train"):
             return

@@ -1,6 +1,7 @@
 """Files that eosvos writes: whole or not at all, and never among those that it reads."""
 
 import errno
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -8,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from eosvos.errors import UserError
+
+_log = logging.getLogger(__name__)
 
 LOCK = ".lock"
 """The file by which a process has a folder for itself."""
@@ -63,7 +66,8 @@ def disk_errors(what: str) -> Iterator[None]:
 def alone_in(folder: Path) -> Iterator[None]:
     """Let one process at a time into the block, by a lock in the folder, which is made if there is none.
 
-    The system frees it however a process ends. Raises UserError while another process has it.
+    The system frees it however a process ends; where it has no locks, a warning says so. Raises UserError
+    while another process has it.
     """
     # Not by all that write: it takes a tenth of a second.
     from filelock import FileLock, Timeout
@@ -77,6 +81,10 @@ def alone_in(folder: Path) -> Iterator[None]:
         raise UserError(
             f"another process is writing into {folder}: wait for it, end it, or choose another folder"
         ) from None
+    except PermissionError as error:
+        raise UserError(f"{folder / LOCK} is of another user: choose another folder, or delete it") from error
+    except OSError as error:
+        _log.warning("%s cannot be locked (%s): let no two processes write into it", folder, error.strerror)
     try:
         yield
     finally:

@@ -2,6 +2,7 @@ import errno
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import pytest
 
@@ -30,6 +31,16 @@ def test_a_folder_is_one_process_s_until_it_ends_however_it_does(tmp_path):
         process.kill()
     with alone_in(tmp_path):
         pass
+
+
+@pytest.mark.parametrize(("number", "said"), [(errno.ENOLCK, None), (errno.EACCES, "is of another user")])
+def test_a_folder_that_cannot_be_locked(tmp_path, monkeypatch, caplog, number, said):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    with pytest.raises(UserError, match=said) if said else nullcontext(), alone_in(tmp_path):
+        assert "cannot be locked" in caplog.text
 
 
 def _fail_half_way(path, error):

@@ -189,7 +189,8 @@ class Folder(Files):
     images: Location | None = None
     """A folder of frames, or of one such folder for each video; null: ROOT/JPEGImages."""
     masks: Location | None = None
-    """A folder of PNG masks named as their frames (or of such folders), or one PNG, of the first frame; null:
+    """A folder of PNG masks named as their frames (or of such folders), or one PNG, of the frame of its
+    name or number, else of the first; null:
     ROOT/Annotations.
     """
     annotated: list[str] | None = Field(None, min_length=1)

@@ -46,8 +46,8 @@ def sentence(errors: ValidationError, values: Any, unresolved: Any) -> str:
             text = [name.strip(" '\"") for name in text.strip("[] ").split(",")]
         return f"{key} is no text: write {typed(key, text)}"
     wrong = "" if error["input"] == value else f": {error['input']}"
-    wanted = dict.fromkeys(map(_wanted, near))
-    return f"{key}={'null' if value is None else value}{wrong} {' or '.join(wanted)}"
+    wanted = " or ".join(dict.fromkeys(map(_wanted, near))).replace(" or must be ", " or ")
+    return f"{key}={'null' if value is None else value}{wrong} {wanted}"
 
 
 def _nearest(errors: ValidationError, values: Any) -> list[ErrorDetails]:

@@ -27,7 +27,7 @@ from eosvos.data.layouts import (
 from eosvos.data.pictures import ID_MODES, inexact_message, read_header, read_ids, read_labels
 from eosvos.data.sequence import IGNORE, VideoSequence, visible_objects
 from eosvos.data.split_file import divide, divide_in_time, select
-from eosvos.errors import UserError, suggest
+from eosvos.errors import UserError, listing, suggest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,7 +36,7 @@ _REMEDY = "set images to a folder of frames, or of folders of frames"
 
 
 class FolderSequence(FileSequence):
-    """A video of a folder. `white_is_object`: 255 is object 1, not ignored, in all of its masks."""
+    """A video of a folder. `white_is_object`: 255 is object 1, not ignored, in all of its grey masks."""
 
     white_is_object: bool = False
 
@@ -46,9 +46,9 @@ class FolderSequence(FileSequence):
         Raises UserError if its ids cannot be those of the masks that were read before.
         """
         labels, palette = read_ids(path)
-        if self.white_is_object:
-            return np.where(labels == IGNORE, np.uint8(1), labels)
         ids = visible_objects(labels)
+        if palette is None and self.white_is_object:
+            return np.where(labels == IGNORE, np.uint8(1), labels)
         if palette is not None:
             self._check_colours(path, {object_id: tuple(palette[object_id]) for object_id in ids})
         elif self._colours and labels.any() and not ids:
@@ -93,8 +93,13 @@ def folder_sequences(settings: Folder, defects: dict[str, str] | None = None) ->
     in_time = settings.is_divided and len(known) == 1
     if settings.is_divided:
         known = _divided(settings, known)[settings.split_part]
-    where = f"{settings.split_part} of {top}, as it is divided" if settings.is_divided else str(top)
-    names = select(settings, known, "sequence", where)
+    # Of those that are chosen, each part has its own.
+    names = [name for name in select(settings, _known(top, single), "sequence", str(top)) if name in known]
+    if known and not names:
+        raise UserError(
+            f"sequences names no video of {settings.split_part} as {top} is divided, which has "
+            f"{listing(known)}: choose some of these"
+        )
     if not names:
         raise UserError(no_frames_message(top, "neither frames nor folders", "set images"))
     if mask_top.is_file() and not single:

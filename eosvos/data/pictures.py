@@ -152,7 +152,7 @@ def _decoded(path: Path, exact: bool = False, upright: bool = True) -> Image.Ima
         if exact and image.format != "PNG":
             raise UserError(inexact_message(path))
         # PNG's greys of 2 and 4 bits are shares of white.
-        image.info[_FEW_BITS] = [one.args for one in getattr(image, "tile", ())] in (["L;2"], ["L;4"])
+        image.info[_FEW_BITS] = [one[3] for one in getattr(image, "tile", ())] in (["L;2"], ["L;4"])
         image.load()
         turned = upright and orientation in _TRANSPOSES
         return image.transpose(_TRANSPOSES[orientation]) if turned else image

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from abc import ABC, abstractmethod
 from collections import deque
 from fractions import Fraction
@@ -57,13 +56,9 @@ class VideoSequence(ABC):
 
     @property
     def frame_numbers(self) -> tuple[int, ...]:
-        """Times of the frames, in frames: the numbers at the ends of their names, which are else alike.
-
-        Indices if a name has none.
-        """
-        found = [re.fullmatch(r"(.*?)(\d+)", name) for name in self.frame_names]
-        if all(found) and len({match[1] for match in found if match}) == 1:
-            return tuple(int(match[2]) for match in found if match)
+        """Times of the frames, in frames: the numbers that are their names; indices if a name is none."""
+        if all(name.isdecimal() for name in self.frame_names):
+            return tuple(map(int, self.frame_names))
         return tuple(range(self.num_frames))
 
     sound: Path | None = None
@@ -89,6 +84,9 @@ class VideoSequence(ABC):
 
         Its values are 0, object ids and 255 (ignore).
         """
+
+    def close(self) -> None:  # noqa: B027  # most have nothing open
+        """Let go of what is kept open between frames; what is read next opens it again."""
 
     def checked_image(self, t: int) -> Tensor:
         """Return `image(t)`, checked; raises UserError if its type, shape or device is wrong."""

@@ -150,13 +150,16 @@ class TaskSampler:
         generator: Generator,
         all_objects: bool = False,
     ) -> list[Frame]:
-        return [
+        frames = [
             (
                 sequence.checked_image(t).float() / 255,
                 labels if all_objects else object_mask(labels, *objects),
             )
             for t, labels in self._draw_frames(one, sequence, objects, generator)
         ]
+        # There may be thousands of videos, and the next task is of another.
+        sequence.close()
+        return frames
 
     def _copy_pasted(
         self,

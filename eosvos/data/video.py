@@ -22,19 +22,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-_MOST_OPEN = 4
-"""Video files that a process keeps open: each has a decoder with threads and pictures of its own."""
-
-_open: list[VideoFile] = []
-
-
-def _keep_open(video: VideoFile) -> None:
-    """Count a video as opened last; the one that was opened first is closed where there are too many."""
-    _open[:] = [other for other in _open if other is not video] + [video]
-    if len(_open) > _MOST_OPEN:
-        _open.pop(0)._rewind()
-
-
 class VideoFile(FolderSequence):
     """A video in one file, whose frames are decoded in order: to go back is to begin again at a key frame.
 
@@ -45,9 +32,10 @@ class VideoFile(FolderSequence):
         super().__init__(name, [path], masks, short_side=short_side)
         self.path = self.sound = path
         self.frame_names = tuple(f"{t:05d}" for t in range(len(self._contents.stamps)))
-        self._rewind()
+        self.close()
 
-    def _rewind(self) -> None:
+    def close(self) -> None:
+        """Let go of the decoder, with its threads and pictures."""
         self._decoded: Iterator[tuple[int, NDArray[np.uint8]]] = iter(())
         self._shown: tuple[int, NDArray[np.uint8]] | None = None
         self._next: tuple[int, NDArray[np.uint8]] | None = None
@@ -92,7 +80,6 @@ class VideoFile(FolderSequence):
             # From the start, if the key frame is broken.
             if self._shown is None or t < self._shown[0]:
                 self._decoded = pictures(self.path, self._contents, self.size, start)
-                _keep_open(self)
                 self._shown, self._next = next(self._decoded, None), next(self._decoded, None)
         assert self._shown is not None, "the first frame can be decoded"
         while self._next is not None and self._next[0] <= t:

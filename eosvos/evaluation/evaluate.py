@@ -14,7 +14,7 @@ from eosvos.console import console_for_people, frames_progress, say
 from eosvos.data.folder import evaluation_only_masks_message
 from eosvos.data.sequence import VideoSequence
 from eosvos.data.splits import Splits
-from eosvos.evaluation.folders import listed_videos
+from eosvos.evaluation.folders import checked_videos
 from eosvos.evaluation.manifest import open_results
 from eosvos.evaluation.official import official_records
 from eosvos.evaluation.provenance import record_run
@@ -38,11 +38,11 @@ from eosvos.setup import device_for, set_up
 def evaluate(config: Config, videos: Splits | None = None) -> list[Row]:
     """Segment the test videos, but those that are finished in the results folder; all processes share them.
 
-    Returns a row for each data set. videos: what `listed_videos` has made of the configuration. What the
+    Returns a row for each data set. videos: what `checked_videos` has made of the configuration. What the
     command line does not set of `finetune` is the checkpoint's; without a command line, the configuration's
     counts. Raises UserError for bad input.
     """
-    videos = videos or listed_videos(config, training=False)
+    videos = videos or checked_videos(config, training=False)
     set_up(config)
     if unread := only_for_training():
         say(f"Only train.py reads {', '.join(unread)}")

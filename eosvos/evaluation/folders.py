@@ -67,9 +67,10 @@ def check_folders(config: Config, training: bool) -> None:
 def _had_results(config: Config, folder: Path) -> bool:
     """Whether the run that a folder holds had the same folder for its results."""
     try:
-        return bool(OmegaConf.select(OmegaConf.load(folder / "config.yaml"), "results") == config.results)
+        had = OmegaConf.select(OmegaConf.load(folder / "config.yaml"), "results")
     except OSError:
         return False
+    return had is not None and Path(had).resolve() == Path(str(config.results)).resolve()
 
 
 def _check_no_results(config: Config, results: Path) -> None:
@@ -78,8 +79,8 @@ def _check_no_results(config: Config, results: Path) -> None:
         raise UserError(f"results={results} holds results: choose another folder, or set overwrite=true")
 
 
-def listed_videos(config: Config, training: bool) -> Splits:
-    """The videos of a run, which does no harm to them or to what its folders hold; raises UserError."""
+def checked_videos(config: Config, training: bool) -> Splits:
+    """The videos of a run; raises UserError if it would write over them, or over what is not its own."""
     check_folders(config, training)
     videos = list_videos(config, training)
     check_unread(config, videos.test, videos.folders)
@@ -138,4 +139,7 @@ def _goes_on(config: Config, folder: Path, training: bool) -> bool:
         return True
     if training:
         return is_resumed_in(config, folder)
+    if run_mode() is None:
+        # Called from Python, there is no command to compare; results know themselves what they are of.
+        return recorded(folder, "command") is not None and not (folder / "checkpoints").exists()
     return bool(recorded(folder, "command") == sys.argv)

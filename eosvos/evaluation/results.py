@@ -144,11 +144,11 @@ class ResultsFolder:
         entry, begun = self._entry(sequence.name), self._begun(sequence, overlay)
         begun = replace(begun, fingerprint=self._fingerprint(sequence))
         same, wanted = entry.fingerprint == begun.fingerprint, set(begun.pictures) <= set(entry.pictures)
-        if entry.record is not None and self._is_whole(entry) and same and wanted:
+        if entry.record is not None and self._is_whole(sequence.name, entry) and same and wanted:
             return replace(entry.record, finished_before=True)
         if entry == begun and self.state_path(sequence.name).is_file():
             return None
-        if same and not wanted:
+        if same and not set(self._begun(sequence, overlay=False).pictures) <= set(entry.pictures):
             raise UserError(
                 f"results={self.root} holds {sequence.name} in another results_format: choose another "
                 "folder, or set overwrite=true to compute all anew"
@@ -165,14 +165,14 @@ class ResultsFolder:
         self._write_entry(sequence.name, begun)
         return None
 
-    def _is_whole(self, entry: Entry) -> bool:
+    def _is_whole(self, name: str, entry: Entry) -> bool:
         """Whether all pictures of a finished sequence are there; raises UserError if they were changed."""
-        if not all((self.root / name).is_file() for name in entry.pictures):
+        if not all((self.root / picture).is_file() for picture in entry.pictures):
             return False
-        if entry.record and self._digest(entry.pictures) != entry.digest:
+        if self._digest(entry.pictures) != entry.digest:
             raise UserError(
-                f"results={self.root}: pictures of {entry.record.sequence} were changed after they were "
-                "written: move them away, or set overwrite=true to compute all anew"
+                f"results={self.root}: pictures of {name} were changed after they were written: "
+                "move them away, or set overwrite=true to compute all anew"
             )
         return True
 

@@ -22,7 +22,7 @@ DIVERGED = (
 
 
 MOST_KEPT = 16
-"""Frames of a segment that are kept, beside those of a batch, before the ones go that no adaptation takes."""
+"""So many frames of a segment, and those of a batch, may wait; those that no adaptation takes go then."""
 
 
 class ObjectTrack:
@@ -136,7 +136,7 @@ class ObjectTrack:
         self._lost = ~found
         if self._finetune.online.every is not None:
             self._recent.append((image, mask.to(torch.uint8), found))
-            if len(self._recent) == MOST_KEPT + self._finetune.online.batch_size:
+            if len(self._recent) >= MOST_KEPT + self._finetune.online.batch_size:
                 chosen, newest = self._chosen(), self._recent[-1]
                 self._recent = [*(one for one in chosen if one is not newest), newest]
         return probability

@@ -89,7 +89,8 @@ class VideoPredictor:
 
         image: RGB, uint8 or float in 0..1, [H, W, 3] or [3, H, W], of one size in all frames. mask: whole
         numbers or bool [H, W]: 1 to 254 are the objects to begin with or to correct, as the label map then
-        shows them, 0 is everything else, 255 is to be ignored. Raises UserError for anything else.
+        shows them, 0 is everything else, 255 is to be ignored. Raises UserError for anything else. Where it
+        is interrupted, it is as if the frame had not been taken.
         """
         frame = image_tensor(image)
         size = (frame.shape[1], frame.shape[2])
@@ -98,7 +99,13 @@ class VideoPredictor:
         labels = None if mask is None else mask_tensor(mask, size)
         if labels is not None and not visible_objects(labels):
             raise UserError(f"{MASK}; this one shows no object")
-        (segmented,) = self.steps([(frame, labels)])
+        tracks, timing = {i: copy(track) for i, track in self._tracks.items()}, replace(self.timing)
+        before = self._size
+        try:
+            (segmented,) = self.steps([(frame, labels)])
+        except BaseException:
+            self._tracks, self.timing, self._frame, self._size = tracks, timing, timing.steps, before
+            raise
         return segmented
 
     def steps(self, frames: Iterable[tuple[Tensor, Tensor | None]]) -> Iterator[Tensor]:
@@ -124,18 +131,7 @@ class VideoPredictor:
         return min([self._finetune.feature_batch_size, *(end for end in ends if end is not None)])
 
     def _segment(self, images: list[Tensor], mask: Tensor | None = None) -> list[Tensor]:
-        """The label maps of the next frames; of one frame, if it has a mask.
-
-        Where that is interrupted, it is as if the frames had not been taken.
-        """
-        tracks, timing = {i: copy(track) for i, track in self._tracks.items()}, replace(self.timing)
-        try:
-            return self._segmented(images, mask)
-        except BaseException:
-            self._tracks, self.timing, self._frame = tracks, timing, timing.steps
-            raise
-
-    def _segmented(self, images: list[Tensor], mask: Tensor | None) -> list[Tensor]:
+        """The label maps of the next frames; of one frame, if it has a mask."""
         height, width = self._size = (images[0].shape[1], images[0].shape[2])
         scale = (self._finetune.short_side or min(self._size)) / min(self._size)
         seen_size = round(height * scale), round(width * scale)

@@ -21,7 +21,7 @@ from eosvos.config.quoting import override
 from eosvos.config.training import Config
 from eosvos.data.splits import Splits
 from eosvos.errors import UserError
-from eosvos.evaluation.folders import check_place, listed_videos
+from eosvos.evaluation.folders import check_place, checked_videos
 from eosvos.evaluation.official import check_official
 from eosvos.evaluation.submission import check_submission
 from eosvos.sweep.jobs import going_on, job_name
@@ -119,7 +119,7 @@ def prepare(cfg: DictConfig, training: bool = True) -> tuple[Config, Splits]:
     config = check(cfg, training)
     if training:
         config = going_on(config)
-    videos = listed_videos(config, training)
+    videos = checked_videos(config, training)
     if config.resume and not training:
         raise UserError("resume=true goes on with training, and evaluate.py does not train: leave it out")
     if config.submission:

@@ -17,7 +17,7 @@ from eosvos.data.sequence import scored_frames
 from eosvos.data.splits import Splits, key_of
 from eosvos.digest import file_digest
 from eosvos.errors import UserError
-from eosvos.evaluation.folders import listed_videos
+from eosvos.evaluation.folders import checked_videos
 from eosvos.evaluation.manifest import open_results
 from eosvos.evaluation.provenance import about_run, record_run
 from eosvos.evaluation.scoring import Validation
@@ -64,9 +64,9 @@ class TrainResult:
 def train(config: Config, videos: Splits | None = None) -> TrainResult:
     """Run the stages that are configured, and evaluate; everything goes into the folder config.output.
 
-    videos: what `listed_videos` has made of the configuration. Raises UserError for bad input, in good time.
+    videos: what `checked_videos` has made of the configuration. Raises UserError for bad input, in good time.
     """
-    videos = videos or listed_videos(config, training=True)
+    videos = videos or checked_videos(config, training=True)
     set_up(config)
     asked = config
     config, loaded = with_checkpoint(asked)

@@ -88,7 +88,7 @@ def test_no_setting_takes_what_is_no_value(name):
         ("segmenter.anchor_sizes=[[[1]],1,1]", ": [1] must be a valid number"),
         ("segmenter.anchor_sizes=[{a:1},1,1]", "must be a valid number"),
         ("segmenter.anchor_sizes=[[1,-2]]", "segmenter.anchor_sizes=[[1, -2]]: -2 must be greater than 0"),
-        ("trainer.compile=maybe", "trainer.compile=maybe must be true or false or must be 'auto'"),
+        ("trainer.compile=maybe", "trainer.compile=maybe must be true or false or 'auto'"),
         ("segmenter.anchor_ratios=[0]", "0 must be greater than 0"),
         ("segmenter.anchor_ratios=[nan]", "nan must be a finite number"),
         ('segmenter.weights="  "', "segmenter.weights: '  ' is no text"),

@@ -49,8 +49,13 @@ def test_every_video_is_in_one_part_and_clips_of_one_stay_together(several):
 def test_names_are_chosen_within_a_part_which_stays_as_it_is(several):
     tested, trained = part(several, "test")[0].name, part(several, "train")[0].name
     assert [video.name for video in part(several, "test", sequences=[tested])] == [tested]
-    with pytest.raises(UserError, match=f"'{trained}' is not in test of .*, as it is divided"):
+    both = {"sequences": [tested, trained]}
+    assert [video.name for video in part(several, "test", **both)] == [tested]
+    assert [video.name for video in part(several, "train", **both)] == [trained]
+    with pytest.raises(UserError, match=f"no video of test as .* is divided, which has .*{tested}"):
         part(several, "test", sequences=[trained])
+    with pytest.raises(UserError, match="'nobody' is not in"):
+        part(several, "test", sequences=["nobody"])
 
 
 def test_the_seed_fixes_the_lot(several):

@@ -65,6 +65,13 @@ def test_black_and_white_beside_palette_ids_is_refused(video, labels):
         open_folder(video)
 
 
+def test_255_stays_ignored_in_a_palette_mask_after_white_ones(video, labels):
+    video.mask("masks/1.png", labels(255), "L")
+    video.mask("masks/10.png", labels(2) + labels(255, at=(8, 20)))
+    (sequence,) = open_folder(video)
+    np.testing.assert_array_equal(sequence.mask(2), labels(2) + labels(255, at=(8, 20)))
+
+
 def test_an_object_has_one_colour_in_all_palettes(video, labels):
     path = video.mask("masks/10.png", labels(1))
     assert open_folder(video)[0].object_ids == (1,)

@@ -164,6 +164,12 @@ def test_a_changed_video_is_computed_again_and_its_old_pictures_go(tmp_path, mak
     assert opened(tmp_path).begin(make()) is None
 
 
+def test_a_strip_that_is_wanted_later_is_made_with_the_masks(tmp_path, make):
+    fill(opened(tmp_path), make())
+    assert opened(tmp_path).begin(make()) is not None
+    assert opened(tmp_path).begin(make(), overlay=True) is None
+
+
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_overwrite_deletes_what_eosvos_wrote_and_nothing_else(tmp_path, make, interrupted):
     folder = opened(tmp_path, "train")
