@@ -5,11 +5,12 @@ import os
 import sys
 
 import pytest
-from helpers import config, prepared
+from helpers import command_line, config, prepared
 from PIL import Image
 
 from eosvos.errors import UserError
 from eosvos.evaluation.provenance import record_run
+from eosvos.sweep.checks import prepare
 
 
 @pytest.fixture(autouse=True)
@@ -51,10 +52,21 @@ def test_the_resumed_run_goes_on_in_its_folder_and_no_other_does(tmp_path):
 
 
 def test_an_evaluation_goes_on_with_the_same_command_alone(tmp_path, monkeypatch):
+    with command_line("hydra.runtime.output_dir=run", "hydra.mode=RUN", entry="evaluate") as cfg:
+        record_run(prepare(cfg, training=False)[0])
+        prepare(cfg, training=False)
+        monkeypatch.setattr(sys, "argv", [*sys.argv, "seed=1"])
+        with pytest.raises(UserError, match="holds another run"):
+            prepare(cfg, training=False)
+
+
+def test_an_evaluation_from_python_goes_on_in_the_folder_of_an_evaluation(tmp_path, monkeypatch):
     record_run(config(entry="evaluate"))
+    monkeypatch.setattr(sys, "argv", ["a notebook that was started again"])
     prepared(entry="evaluate")
-    monkeypatch.setattr(sys, "argv", [*sys.argv, "seed=1"])
+    (tmp_path / "run/checkpoints").mkdir()
     assert "holds another run" in refusal(entry="evaluate")
+    (tmp_path / "run/checkpoints").rmdir()
     (tmp_path / "run" / "run.json").write_text(json.dumps(["broken"]))
     assert "holds another run" in refusal(entry="evaluate")
 
