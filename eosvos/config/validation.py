@@ -24,9 +24,9 @@ def sentence(errors: ValidationError, values: Any, unresolved: Any) -> str:
 
     unresolved: the same values as they are written: what `${..KEY}` refers to is named instead of it.
     """
-    names, value = placed(errors.errors()[0]["loc"], values)
     near = _nearest(errors, values)
     error = near[0]
+    names, value = placed(error["loc"], values)
     key = ".".join(names)
     if reference := re.fullmatch(r"\$\{\.\.(.+)\}", str(placed(names, unresolved)[1])):
         key = ".".join([*names[:-2], reference[1]])

@@ -89,12 +89,11 @@ def folder_sequences(settings: Folder, defects: dict[str, str] | None = None) ->
     """
     top, mask_top = _tops(settings)
     single = bool(_frames(top, mask_top))
-    known = _known(top, single)
-    in_time = settings.is_divided and len(known) == 1
-    if settings.is_divided:
-        known = _divided(settings, known)[settings.split_part]
+    every = _known(top, single)
+    in_time = settings.is_divided and len(every) == 1
+    known = _divided(settings, every)[settings.split_part] if settings.is_divided else every
     # Of those that are chosen, each part has its own.
-    names = [name for name in select(settings, _known(top, single), "sequence", str(top)) if name in known]
+    names = [name for name in select(settings, every, "sequence", str(top)) if name in known]
     if known and not names:
         raise UserError(
             f"sequences names no video of {settings.split_part} as {top} is divided, which has "

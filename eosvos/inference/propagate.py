@@ -137,8 +137,7 @@ class ObjectTrack:
         if self._finetune.online.every is not None:
             self._recent.append((image, mask.to(torch.uint8), found))
             if len(self._recent) >= MOST_KEPT + self._finetune.online.batch_size:
-                chosen, newest = self._chosen(), self._recent[-1]
-                self._recent = [*(one for one in chosen if one is not newest), newest]
+                self._recent = self._chosen()
         return probability
 
     def _chosen(self) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -147,7 +146,7 @@ class ObjectTrack:
         It waits for the device.
         """
         online = self._finetune.online
-        found = torch.stack([found for *_, found in self._recent]).tolist()
+        found = torch.stack([found for *_, found in self._recent]).tolist() if self._recent else []
         recent = [one for one, seen in zip(self._recent, found, strict=True) if seen]
         count = min(online.batch_size - 1, len(recent))
         return recent[len(recent) - count :] if online.frames == "latest" else recent[:count]

@@ -65,6 +65,12 @@ def test_black_and_white_beside_palette_ids_is_refused(video, labels):
         open_folder(video)
 
 
+def test_255_alone_stays_ignored_after_grey_ids(video, labels):
+    video.mask("masks/1.png", labels(2), "L")
+    video.mask("masks/10.png", labels(255), "L")
+    np.testing.assert_array_equal(open_folder(video)[0].mask(2), labels(255))
+
+
 def test_255_stays_ignored_in_a_palette_mask_after_white_ones(video, labels):
     video.mask("masks/1.png", labels(255), "L")
     video.mask("masks/10.png", labels(2) + labels(255, at=(8, 20)))

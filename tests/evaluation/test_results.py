@@ -154,8 +154,11 @@ def test_a_changed_video_is_computed_again_and_its_old_pictures_go(tmp_path, mak
     fill(opened(tmp_path), make("cat"))
     (tmp_path / "dog/notes.txt").write_text("mine")
     folder = opened(tmp_path)
+    folder.write_tables([record("dog", score(1, 0.5, 0.5))])
     assert folder.begin(make("cat")) is not None
+    assert all((tmp_path / name).is_file() for name in folder.tables)
     assert folder.begin(make(**changed)) is None
+    assert not any((tmp_path / name).exists() for name in folder.tables), "they are of the video before"
     assert "is of other frames, masks or settings, and computed anew" in caplog.text
     assert [path.name for path in (tmp_path / "dog").iterdir()] == ["notes.txt"]
     write_pictures(folder, make(**changed))

@@ -147,6 +147,16 @@ def test_a_step_that_is_interrupted_is_as_if_it_had_not_been_taken(monkeypatch):
     assert len(video.state_dict()["tracks"][1]["annotated"]) == 2
 
 
+def test_a_first_step_that_is_interrupted_fixes_no_size(monkeypatch):
+    adapter = RecordingAdapter()
+    video = Predictor(adapter, PLAIN).video()
+    with monkeypatch.context() as patch:
+        patch.setattr(adapter, "adapt", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            video.step(BLOCK.image(0), mask(1, 0))
+    assert video.step(BLOCK.image(0)[:, :, :20], mask(1, 0)[:, :20]).shape == (8, 20)
+
+
 def test_a_copy_goes_on_by_itself_from_the_same_frame():
     video, adapter = started(plain_online(every=3, steps=4, batch_size=2))
     for t in range(1, 5):
